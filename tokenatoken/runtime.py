@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from . import __version__
+from . import __version__, number
 from .weights import WeightsError, fetch_weights
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
@@ -57,9 +57,11 @@ MODELS = {
     ),
 }
 
+# Tokenizadores que vienen con el curso, solo para comparar, con los tokens
+# especiales que su fichero no declara.
 TOKENIZERS = {
-    "smollm2": "vocabulario de SmolLM2: BPE de bytes, 49.152 entradas",
-    "minilm": "vocabulario de MiniLM (BERT): WordPiece, 30.522 entradas",
+    "smollm2": {},  # BPE de bytes
+    "minilm": {"pad_token": "[PAD]", "unk_token": "[UNK]"},  # WordPiece (BERT)
 }
 
 
@@ -102,7 +104,9 @@ def load_tokenizer(name: str = DEFAULT_MODEL):
     («smollm2», «minilm»), que vienen con el curso para comparar."""
     if name in TOKENIZERS:
         file = _DATA / name / "tokenizer.json"
-        return PreTrainedTokenizerFast(tokenizer_file=str(file))
+        return PreTrainedTokenizerFast(
+            tokenizer_file=str(file), **TOKENIZERS[name]
+        )
     spec = _known(name, {**MODELS, **TOKENIZERS}, "tokenizador")
     if spec.repo is None:
         return AutoTokenizer.from_pretrained(fetch_weights())
@@ -171,9 +175,10 @@ def memory_card(name: str = DEFAULT_MODEL, device=None, dtype=None) -> str:
     needed, free = _needed(spec, dtype), free_memory(device)
     verdict = "cabe" if needed <= free else "no cabe"
     return (
-        f"{name}: {spec.parameters / 1e6:.0f} M de pesos en "
-        f"{str(dtype).removeprefix('torch.')} → hacen falta {needed / 1e9:.1f} GB "
-        f"en {device.type}; libres {free / 1e9:.1f} GB: {verdict}."
+        f"{name}: {number(spec.parameters / 1e6, 0)} M de pesos en "
+        f"{str(dtype).removeprefix('torch.')} → hacen falta "
+        f"{number(needed / 1e9, 1)} GB en {device.type}; libres "
+        f"{number(free / 1e9, 1)} GB: {verdict}."
     )
 
 
@@ -214,7 +219,7 @@ def _known(name: str, table: dict, what: str):
             + ", ".join(table)
             + "."
         )
-    return table.get(name)
+    return table[name]
 
 
 def _from_hub(auto_class, spec: ModelSpec, **kwargs):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from . import number
 from .gguf_file import is_gguf
 from .prepare import convert, is_prepared, progress, sha256
 
@@ -167,9 +168,9 @@ def _local_path(spec: WeightsFile) -> Path | None:
         problem = "no es un fichero GGUF"
     elif path.stat().st_size != spec.size:
         problem = (
-            f"ocupa {path.stat().st_size:,} bytes y debería ocupar "
-            f"{spec.size:,}: está cortado o es otro modelo"
-        ).replace(",", ".")
+            f"ocupa {number(path.stat().st_size, 0)} bytes y debería ocupar "
+            f"{number(spec.size, 0)}: está cortado o es otro modelo"
+        )
     else:
         return path
     raise WeightsError(
@@ -312,7 +313,8 @@ def _need_space(folder: Path, needed: int, what: str) -> None:
     if free < needed:
         raise WeightsError(
             f"No hay sitio en disco para {what}: hacen falta "
-            f"{needed / 1e9:.1f} GB en {existing} y quedan {free / 1e9:.1f} GB.\n"
+            f"{number(needed / 1e9, 1)} GB en {existing} y quedan "
+            f"{number(free / 1e9, 1)} GB.\n"
             "Qué hacer: libera espacio o elige otro disco con la variable "
             "CURSO_LLM_CACHE."
         )

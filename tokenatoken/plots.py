@@ -1,0 +1,183 @@
+"""Figuras del curso: siempre con su alternativa en texto.
+
+Cada función devuelve una `Picture`, que al final de una celda se enseña como
+imagen y, debajo, como texto plegado. No sabe nada de modelos: recibe números,
+tablas o un tokenizador ya cargado.
+"""
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
+
+from . import number
+from .tokens import encode, token_label
+
+# Okabe e Ito (2008): distinguibles con cualquier tipo de daltonismo.
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
+# Los mismos tonos, aclarados, para poner texto negro encima.
+TOKEN_COLORS = ["#BFE0F5", "#FBE3B0", "#BDE8DA", "#F3D3E4", "#E3E3E3"]
+STYLE = {
+    "font.family": "DejaVu Sans",  # viene con matplotlib: igual en todas partes
+    "font.size": 15,
+    "axes.titlesize": 18,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 15,
+    "xtick.labelsize": 14,
+    "ytick.labelsize": 14,
+    "legend.fontsize": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.dpi": 100,
+}
+_MONO = "DejaVu Sans Mono"
+
+
+@dataclass
+class Picture:
+    """Una figura ya dibujada (`png`) y lo mismo dicho en `text`."""
+
+    png: bytes
+    text: str
+
+    def bundle(self) -> dict:
+        """Las dos caras, en el formato de las salidas de un cuaderno."""
+        image = base64.b64encode(self.png).decode()
+        return {"image/png": image, "text/plain": self.text}
+
+    def _ipython_display_(self):
+        from IPython.display import HTML, display
+
+        display(
+            self.bundle(), raw=True, metadata={"image/png": {"alt": self.text}}
+        )
+        lines = html.escape(self.text).replace("\n", "<br>")
+        display(
+            HTML(
+                "<details><summary>La figura, en texto</summary>"
+                f"<p>{lines}</p></details>"
+            )
+        )
+
+
+def finish(figure, text: str) -> Picture:
+    """Convierte una figura de matplotlib en `Picture` y la cierra."""
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer,
+        format="png",
+        bbox_inches="tight",
+        facecolor="white",
+        metadata={"Software": None},
+    )
+    plt.close(figure)
+    return Picture(buffer.getvalue(), text)
+
+
+def token_strip(tokenizer, text: str, title: str = "", width: int = 64) -> Picture:
+    """Franja de tokens en colores, con su id debajo y los espacios a la vista.
+
+    `width`: caracteres por renglón. Los caracteres que la fuente no tiene
+    (emoji) se escriben con su código Unicode.
+    """
+    ids = encode(tokenizer, text)
+    pieces = [(token_label(tokenizer, i), str(i)) for i in ids]
+    rows, used = [[]], 0
+    for index, (label, token_id) in enumerate(pieces):
+        shown = _drawable(label)
+        cells = max(len(shown), 0.85 * len(token_id)) + 1
+        if used + cells > width and rows[-1]:
+            rows.append([])
+            used = 0
+        rows[-1].append((used, cells, shown, token_id, index))
+        used += cells
+    with plt.rc_context(STYLE):
+        height = 0.85 * len(rows) + (0.55 if title else 0.1)
+        figure, axes = plt.subplots(figsize=(11, height))
+        for y, row in enumerate(rows):
+            for x, cells, shown, token_id, index in row:
+                color = TOKEN_COLORS[index % len(TOKEN_COLORS)]
+                box = plt.Rectangle((x, -y), cells - 0.15, 0.52, color=color)
+                axes.add_patch(box)
+                center = x + (cells - 0.15) / 2
+                style = dict(ha="center", va="center", family=_MONO)
+                axes.text(center, -y + 0.25, shown, size=16, **style)
+                axes.text(center, -y - 0.16, token_id, size=13, **style)
+        axes.set_xlim(0, width)
+        axes.set_ylim(-len(rows) + 0.62, 0.6)
+        axes.axis("off")
+        if title:
+            axes.set_title(title, loc="left")
+        listing = " | ".join(f"{label} {token_id}" for label, token_id in pieces)
+        return finish(figure, f"{len(ids)} tokens: {listing}")
+
+
+def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
+    """Barras horizontales: una fila de `table` por grupo, una columna por
+    color. `table`: DataFrame de números; los valores se escriben al lado."""
+    names, groups = list(table.columns), list(table.index)
+    thick = 0.8 / len(names)
+    with plt.rc_context(STYLE):
+        tall = 1.3 + 0.36 * len(names) * len(groups)
+        figure, axes = plt.subplots(figsize=(11, tall))
+        for j, name in enumerate(names):
+            places = [i + (j - (len(names) - 1) / 2) * thick for i in range(len(groups))]
+            bars = axes.barh(
+                places, table[name], thick * 0.92, color=PALETTE[j], label=name
+            )
+            labels = [number(v, decimals) for v in table[name]]
+            axes.bar_label(bars, labels, padding=4, fontsize=14)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlabel(xlabel)
+        axes.set_title(title, loc="left")
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(
+            loc="upper right",
+            bbox_to_anchor=(1, -0.8 / tall),
+            ncols=len(names),
+            frameon=False,
+        )
+        rows = (
+            f"{group}: "
+            + ", ".join(f"{n} {number(table[n][group], decimals)}" for n in names)
+            for group in groups
+        )
+        return finish(figure, f"{title} ({xlabel}).\n" + "\n".join(rows))
+
+
+def line(x, y, title: str, xlabel: str, ylabel: str, decimals: int = 0) -> Picture:
+    """Una curva con sus puntos; el primero y el último llevan su valor."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(11, 4.2))
+        axes.plot(x, y, "o-", color=PALETTE[0], lw=2.5, ms=8)
+        for i in (0, -1):
+            axes.annotate(
+                number(y[i], decimals),
+                (x[i], y[i]),
+                xytext=(0, 12),
+                textcoords="offset points",
+                ha="center",
+                fontsize=15,
+            )
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(0, max(y) * 1.2)
+        axes.set_title(title, loc="left")
+        axes.grid(alpha=0.3)
+        pairs = ", ".join(f"{a}: {number(b, decimals)}" for a, b in zip(x, y))
+        return finish(figure, f"{title}. {ylabel} según {xlabel.lower()}: {pairs}")
+
+
+def _drawable(label: str) -> str:
+    """La etiqueta con «U+1F916» donde la fuente no tiene el carácter."""
+    font = FT2Font(findfont(FontProperties(family=_MONO)))
+    return "".join(
+        c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in label
+    )
