@@ -98,6 +98,8 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
             block, size = GGML_QUANT_SIZES[kind]
             n_bytes = int(np.prod(shape)) // block * size
             raw = buffer[start + offset :][:n_bytes]
+            if raw.nbytes < n_bytes:
+                raise ValueError(f"faltan pesos de {name}")
             tensors[name] = (kind, shape, raw.reshape(*shape[:-1], -1))
     except (struct.error, ValueError, KeyError) as error:
         raise ValueError(f"{path} está incompleto o dañado: {error}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..runtime import load_tokenizer
 from ..tokens import encode
-from . import Hint, call, exercise, expect
+from . import Hint, Pendiente, call, exercise, expect
 
 HAIKU = "Escribe un haiku sobre programación"
 ROUND_TRIP = (
@@ -256,12 +256,10 @@ def detective(culprits):
     """`{"A": tokenizador, "B": …, "C": …}`."""
     expect(isinstance(culprits, dict), "Responde con un diccionario {'A': …, 'B': …}.")
     if any(v is ... for v in culprits.values()):
-        from . import Pendiente
-
         raise Pendiente
     names = sorted(LOGS.values())
     for log in LOGS:
-        expect(log in culprits, f"Falta el registro {log}.")
+        expect(log in culprits, f"Falta el registro {log}: pon un tokenizador a cada uno de los tres.")
         expect(
             culprits[log] in names,
             f"«{culprits[log]}» no es ninguno de los sospechosos: {', '.join(names)}.",
@@ -279,5 +277,5 @@ def detective(culprits):
 
 def log_ids(log: str) -> list[int]:
     """Los ids del registro «A», «B» o «C» del ejercicio 6."""
-    phrase = "no quiero acordarme de tu nombre"
+    phrase = "No quiero acordarme de tu cumpleaños"
     return encode(_tokenizer(LOGS[log]), phrase)

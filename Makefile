@@ -1,0 +1,73 @@
+# Token a token. Lo que usa quien estudia: make lab. Quien mantiene: make test.
+# Variables: PYTHON=python3.12  PORT=8888  BROWSER=no  REPO=dueño/nombre
+
+PYTHON ?= python3
+PORT ?= 8888
+BROWSER ?= yes
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	--nbval-cell-timeout 300 -p tests.nbval_tolerance
+
+.PHONY: help lab test unit run labs bench badges picture constraints check clean
+.DEFAULT_GOAL := help
+
+help:  ## esta ayuda
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Hace falta Python 3.11 o posterior: make lab PYTHON=python3.12"; exit 1; }
+	@echo "Creando el entorno en $(VENV)…"
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "En Debian y Ubuntu: sudo apt install python3-venv"; exit 1; }
+
+$(VENV)/.lab: requirements.txt constraints.txt | $(BIN)/python
+	@$(BIN)/python tools/install.py requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.lab
+	@$(BIN)/python tools/install.py requirements-dev.txt
+	@touch $@
+
+model: $(VENV)/.lab
+	@$(BIN)/python tools/model.py
+.PHONY: model
+
+lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no)
+	$(BIN)/python -m jupyter lab --port=$(PORT) \
+		$(if $(filter no,$(BROWSER)),--no-browser) --notebook-dir=. \
+		--LabApp.default_url=/lab/tree/notebooks/01_tokens.ipynb
+
+test: $(VENV)/.dev model  ## todo: pruebas, cuadernos comparados, laboratorios y estilo
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pytest $(NBVAL) tests notebooks solutions $(ARGS)
+
+unit: $(VENV)/.dev  ## solo las pruebas unitarias (segundos)
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+run: $(VENV)/.dev model labs  ## ejecuta cuadernos y soluciones y guarda sus salidas
+	$(BIN)/python tools/execute.py notebooks/*.ipynb solutions/*.ipynb
+
+labs: $(VENV)/.dev  ## genera labs/ a partir de solutions/
+	$(BIN)/python tools/make_labs.py
+
+badges: $(VENV)/.dev  ## REPO=dueño/nombre: insignias y celdas de preparación
+	$(BIN)/python tools/stamp.py $(if $(REPO),--repo $(REPO))
+	$(BIN)/python tools/make_labs.py
+
+bench: $(VENV)/.dev model  ## mide cargas, explorador y cuadernos
+	$(BIN)/python tools/bench.py
+
+picture: $(VENV)/.dev  ## saca de los cuadernos las imágenes del README
+	$(BIN)/python tools/readme_picture.py
+
+constraints: $(VENV)/.dev  ## congela las versiones de este entorno
+	$(BIN)/python tools/install.py --freeze
+
+check: test  ## lo que ejecuta la CI
+
+clean:  ## borra el entorno (el modelo se queda en su caché)
+	rm -rf $(VENV)

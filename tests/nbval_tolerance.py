@@ -1,0 +1,109 @@
+"""Complemento de pytest: nbval que compara de verdad y no falla por ruido.
+
+nbval 0.11, tal cual, deja pasar una celda sin ejecutar y no mira las
+imágenes; y falla por la última cifra de un decimal. No tiene ganchos para
+cambiarlo y heredar de sus clases rompe su `super()`, así que se sustituyen dos
+métodos. Se carga con `-p tests.nbval_tolerance`. Lo que sigue sin admitir, como
+`clear_output` o un widget Output, el curso no lo usa.
+"""
+
+import base64
+import io
+import re
+
+from nbval.plugin import IPyNbCell
+from PIL import Image, ImageChops, ImageStat
+
+RELATIVE = 2e-3  # tolerancia de los números con decimales
+IMAGE_LIMIT = 1.2  # distancia media (0..255) en una rejilla gris de 48 × 48
+PICTURES = {"image/png", "image/jpeg"}
+# Un número con punto o coma decimal; los enteros se comparan exactos.
+NUMBER = re.compile(
+    r"(?<![\w.,])[-+−]?(?:\d+[.,]\d+|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w])"
+)
+
+
+def same_text(reference: str, current: str) -> bool:
+    """Iguales, salvo el redondeo de los números con decimales.
+
+    Dos decimales coinciden si difieren menos de un 0,2 %, o en una unidad de
+    la última cifra cuando hay al menos tres.
+    """
+    ours, theirs = NUMBER.findall(reference), NUMBER.findall(current)
+    skeleton = NUMBER.sub("#", reference).split()
+    if len(ours) != len(theirs) or skeleton != NUMBER.sub("#", current).split():
+        return False
+    return all(_same_number(a, b) for a, b in zip(ours, theirs))
+
+
+def _same_number(a: str, b: str) -> bool:
+    if a == b:
+        return True
+    x, y = (n.lower().replace(",", ".").replace("−", "-") for n in (a, b))
+    if not all("." in n or "e" in n for n in (x, y)):
+        return False
+    digits = max(len(n.partition(".")[2]) for n in (x, y))
+    with_exponent = "e" in x + y
+    last_place = 1.01 * 10.0**-digits if digits >= 3 and not with_exponent else 0
+    return abs(float(x) - float(y)) <= max(RELATIVE * abs(float(x)), last_place)
+
+
+def picture_distance(a: str, b: str) -> float | None:
+    """Distancia entre dos PNG en base64; None si alguno no se puede leer."""
+
+    def grid(text):
+        image = Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image)
+        return paper.convert("L").resize((48, 48))
+
+    try:
+        return ImageStat.Stat(ImageChops.difference(grid(a), grid(b))).mean[0]
+    except Exception:  # PIL lanza de todo con un fichero roto
+        return None
+
+
+_compare = IPyNbCell.compare_outputs
+_runtest = IPyNbCell.runtest
+
+
+def compare_outputs(self, test, ref, skip_compare=None):
+    """Como nbval, con tolerancia numérica y mirando también las imágenes."""
+    for now, stored in zip(test, ref):
+        for a, b in ((now, stored), (now.get("data", {}), stored.get("data", {}))):
+            for key in set(a) & set(b) - PICTURES:
+                if isinstance(a[key], str) and isinstance(b[key], str):
+                    texts = self.sanitize(b[key]), self.sanitize(a[key])
+                    if same_text(*texts):
+                        a[key] = b[key]
+    if not _compare(self, test, ref, skip_compare):
+        return False
+    now, stored = (
+        [o["data"]["image/png"] for o in outs if "image/png" in o.get("data", {})]
+        for outs in (test, ref)
+    )
+    if len(now) != len(stored):
+        self.comparison_traceback = [f"imágenes: {len(stored)} → {len(now)}"]
+        return False
+    for i, (a, b) in enumerate(zip(stored, now)):
+        distance = picture_distance(a, b)
+        if distance is None or distance > IMAGE_LIMIT:
+            self.comparison_traceback = [
+                f"la imagen {i} no es la guardada (distancia {distance})"
+            ]
+            return False
+    return True
+
+
+def runtest(self):
+    """Una celda con código y sin ejecutar es un fallo, no un aprobado."""
+    if self.cell.execution_count is None and self.cell.source.strip():
+        if not self.options["skip"]:
+            self.raise_cell_error(
+                "celda sin ejecutar: pásale tools/execute.py al cuaderno"
+            )
+    _runtest(self)
+
+
+IPyNbCell.compare_outputs = compare_outputs
+IPyNbCell.runtest = runtest

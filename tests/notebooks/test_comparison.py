@@ -1,0 +1,149 @@
+"""La comparación de salidas, puesta a prueba: cada trampa tiene que dar rojo.
+
+Ejecuta un cuaderno pequeño, lo estropea de varias maneras y pasa nbval por
+todas las copias de una vez. Sin esta prueba, un cambio en el complemento
+podría dejar pasar cualquier cosa sin que nadie lo notara.
+"""
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.nbval_tolerance import same_text
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import execute  # noqa: E402
+
+CELLS = [
+    "import sys; sys.path.insert(0, {root!r})\nfrom tokenatoken import plots",
+    "print('tokens:', 16)\nprint('masa', 0.123456)",
+    "plots.line([1, 2, 3], [5, 9, 2], 'Una curva', 'Equis', 'Y griega')",
+    "import pandas as pd; pd.DataFrame({{'p': [0.25, 0.75]}})",
+    "import time; print(f'{{time.perf_counter() % 7:.2f}} s')",
+]
+
+
+def picture_cell(notebook):
+    return next(c for c in notebook.cells if c.source.startswith("plots.line"))
+
+
+def set_text(notebook, old, new):
+    cell = next(c for c in notebook.cells if c.source.startswith("print('tokens"))
+    assert old in cell.outputs[0].text
+    cell.outputs[0].text = cell.outputs[0].text.replace(old, new)
+
+
+def other_picture(notebook):
+    from tokenatoken import plots
+
+    other = plots.line([1, 2, 3], [1, 1, 9], "Otra", "Equis", "Y griega")
+    cell = picture_cell(notebook)
+    cell.outputs[0].data["image/png"] = other.bundle()["image/png"]
+
+
+def broken_picture(notebook):
+    picture_cell(notebook).outputs[0].data["image/png"] = "AAAA"
+
+
+def figure_number(notebook):
+    data = picture_cell(notebook).outputs[0].data
+    data["text/plain"] = data["text/plain"].replace("2: 9", "2: 8")
+
+
+def table_number(notebook):
+    data = notebook.cells[3].outputs[0].data
+    data["text/html"] = data["text/html"].replace("0.75", "0.76")
+
+
+def unrun(notebook):
+    notebook.cells[1].outputs, notebook.cells[1].execution_count = [], None
+
+
+GOOD = {
+    "intacto": lambda nb: None,
+    "última cifra de un decimal": lambda nb: set_text(nb, "0.123456", "0.123457"),
+}
+BAD = {
+    "una cifra entera": lambda nb: set_text(nb, "16", "17"),
+    "un decimal": lambda nb: set_text(nb, "0.123456", "0.133456"),
+    "una palabra": lambda nb: set_text(nb, "masa", "mesa"),
+    "salida borrada": lambda nb: nb.cells[1].update(outputs=[]),
+    "celda sin ejecutar": unrun,
+    "otra imagen": other_picture,
+    "imagen rota": broken_picture,
+    "imagen borrada": lambda nb: picture_cell(nb).outputs[0].data.pop("image/png"),
+    "cifra de una figura": figure_number,
+    "cifra de una tabla": table_number,
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Nombre de cada copia → True si nbval la dio por buena."""
+    folder = tmp_path_factory.mktemp("trampas")
+    clean = new_notebook(cells=[new_code_cell(c.format(root=str(ROOT))) for c in CELLS])
+    execute.run(clean, folder)
+    names = {}
+    for i, (name, tamper) in enumerate({**GOOD, **BAD}.items()):
+        notebook = copy.deepcopy(clean)
+        tamper(notebook)
+        nbformat.write(notebook, folder / f"copia{i:02}.ipynb")
+        names[f"copia{i:02}.ipynb"] = name
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_tolerance"]
+    command += ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider"]
+    command += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "passed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    failed = set(re.findall(r"FAILED \S*(copia\d\d\.ipynb)", done.stdout))
+    return {name: file not in failed for file, name in names.items()}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_accepts(results, name):
+    assert results[name], f"«{name}» debería pasar"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_rejects(results, name):
+    assert not results[name], f"«{name}» pasa por bueno"
+
+
+@pytest.mark.parametrize(
+    "a, b, same",
+    [
+        ("p 0.12345679", "p 0.12345681", True),
+        ("1,63 tokens", "1,63 tokens", True),
+        ("1,630 tokens", "1,631 tokens", True),
+        ("1,63 tokens", "1,64 tokens", False),
+        ("22,4 %", "22,5 %", False),
+        ("6e-07", "6e-07", True),
+        ("6e-07", "7e-07", False),
+        ("n = 1000001", "n = 1000000", False),
+        ("[15, 16]", "[15, 17]", False),
+        ("-0.5", "0.5", False),
+        ("a 0.5", "b 0.5", False),
+        ("0.5 0.5", "0.5", False),
+        ("x1", "x2", False),
+        ("16", "16.0", False),
+    ],
+)
+def test_tolerance(a, b, same):
+    assert same_text(a, b) is same
+
+
+def test_executing_twice_writes_the_same_bytes(tmp_path):
+    notebook = new_notebook(cells=[new_code_cell("print(1)\nprint(2)")])
+    notebook.cells[0].id = "a"
+    texts = []
+    for _ in range(2):
+        execute.save(execute.run(notebook, tmp_path), tmp_path / "x.ipynb")
+        texts.append((tmp_path / "x.ipynb").read_bytes())
+    assert texts[0] == texts[1]

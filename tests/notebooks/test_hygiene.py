@@ -1,0 +1,191 @@
+"""Lo que nbval no mira: metadatos, orden, enlaces, sellos y presupuesto."""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import make_labs  # noqa: E402
+import stamp  # noqa: E402
+
+NOTEBOOKS = sorted(
+    path
+    for folder in ("notebooks", "solutions", "labs")
+    for path in (ROOT / folder).glob("*.ipynb")
+)
+IGNORED_BUDGET = 0  # celdas cuya salida no se compara; súbelo solo con motivo
+TAGS = {
+    "preparacion",
+    "solo-solucion",
+    "ocultar-codigo",
+    "nbval-ignore-output",
+    "nbval-skip",
+    "skip-execution",
+    "raises-exception",
+}
+ABSOLUTE = re.compile(r"(?:/work/|/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\)")
+SLIDES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def test_there_are_notebooks_of_each_kind():
+    assert {p.parent.name for p in NOTEBOOKS} == {"notebooks", "solutions", "labs"}
+    names = {f: {p.name for p in NOTEBOOKS if p.parent.name == f} for f in ("labs", "solutions")}
+    assert names["labs"] == names["solutions"]
+    assert all(re.fullmatch(r"\d\d_[a-z_]+\.ipynb", p.name) for p in NOTEBOOKS)
+
+
+def test_metadata(notebook):
+    nbformat.validate(notebook)
+    data = notebook.metadata
+    assert "widgets" not in data, "GitHub no lo abre si a metadata.widgets le falta state"
+    assert data.kernelspec.name == "python3"
+    assert data.get("accelerator") in (None, "GPU")
+    assert data["language_info"] == {"name": "python"}
+    assert data["colab"] == {"provenance": [], "toc_visible": True} or (
+        data["colab"].get("gpuType") == "T4"
+    )
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    for cell in notebook.cells:
+        assert set(tags(cell)) <= TAGS, f"etiqueta desconocida: {tags(cell)}"
+        assert cell.metadata.slideshow.slide_type in SLIDES
+        assert "execution" not in cell.metadata
+
+
+def test_executed_in_order(path, notebook):
+    count = 1
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        assert cell.source.strip(), "celda de código vacía"
+        if path.parent.name == "labs":
+            assert cell.execution_count is None and not cell.outputs
+        elif "nbval-skip" not in tags(cell):
+            assert cell.execution_count == count, f"sin ejecutar: {cell.source[:60]}"
+            count += 1
+
+
+def test_outputs_are_clean(notebook):
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            text = str(output.get("text", "")) + str(
+                {k: v for k, v in output.get("data", {}).items() if "image" not in k}
+            )
+            if output.output_type == "error":
+                assert "raises-exception" in tags(cell), output.ename
+            assert output.get("name") != "stderr", f"ruido: {text[:200]}"
+            assert not ABSOLUTE.search(text), f"ruta absoluta: {text[:200]}"
+            data = output.get("data", {})
+            assert not any("widget" in key for key in data), "vista de widget huérfana"
+            for key, value in data.items():
+                assert len(str(value)) < 400_000, f"{key}: {len(str(value))} bytes"
+            if "image/png" in data:
+                alt = data.get("text/plain", "")
+                assert len(alt) > 20 and "<Figure" not in alt, "imagen sin texto"
+
+
+def test_code_fits_on_a_slide(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            long = [line for line in cell.source.splitlines() if len(line) > 79]
+            assert not long, f"más de 79 columnas: {long[0]}"
+
+
+def test_links_and_pictures(path, notebook):
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            continue
+        for alt in re.findall(r"!\[(.*?)\]\(", cell.source):
+            assert alt.strip(), f"imagen sin texto alternativo: {cell.source[:80]}"
+        for link in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", cell.source):
+            assert (path.parent / link).exists(), f"enlace roto: {link}"
+
+
+def test_setup_cell_comes_first(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "preparacion" in tags(code[0])
+    assert sum("preparacion" in tags(cell) for cell in code) == 1
+    badge = f"/{stamp.repository()}/blob/{stamp.tag()}/"
+    assert badge in notebook.cells[0].source, "insignia ausente o de otro repositorio"
+
+
+def test_badge_opens_its_own_file(path, notebook):
+    assert f"/{path.parent.name}/{path.name})" in notebook.cells[0].source
+
+
+def test_stamps_agree_everywhere():
+    wrong = [p for p, text in stamp.stamped().items() if p.read_text("utf-8") != text]
+    assert not wrong, f"ejecuta «make badges»: {wrong}"
+
+
+def test_labs_are_what_the_solutions_generate():
+    assert not make_labs.drift(), "ejecuta «make labs»"
+
+
+def test_cells_that_are_not_compared_stay_within_budget():
+    ignored = [
+        (path.name, cell.id)
+        for path in NOTEBOOKS
+        for cell in nbformat.read(path, as_version=4).cells
+        if {"nbval-ignore-output", "nbval-skip"} & set(tags(cell))
+    ]
+    assert len(ignored) <= IGNORED_BUDGET, ignored
+
+
+def test_conda_environment_matches_requirements():
+    wanted = {}
+    for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            wanted[requirement.name] = requirement.specifier
+    alias = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    have = {}
+    for entry in conda["dependencies"]:
+        for item in entry["pip"] if isinstance(entry, dict) else [entry]:
+            name, limits = re.fullmatch(r"([\w.-]+)\s*(.*)", item).groups()
+            have[alias.get(name, name)] = SpecifierSet(limits)
+    assert have.pop("python").contains("3.11") and have.pop("pip") == SpecifierSet("")
+    assert have == wanted
+
+
+def test_constraints_satisfy_the_requirements():
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    )
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / file).read_text("utf-8").splitlines():
+            if line and line[0] not in "#-":
+                requirement = Requirement(line)
+                assert requirement.specifier.contains(pins[requirement.name]), line
+
+
+def test_readme_lists_every_unit():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for path in NOTEBOOKS:
+        assert f"{path.parent.name}/{path.name}" in readme, f"README no lleva a {path}"
+    assert len(re.findall(r"^\| (?:0\d|1[012]) \|", readme, re.M)) == 12

@@ -1,0 +1,61 @@
+"""La maquinaria de corrección: un veredicto en español, pase lo que pase."""
+
+import pytest
+
+from tokenatoken import checks
+from tokenatoken.checks import Hint, Pendiente, call, check, exercise, expect
+
+
+@pytest.fixture(autouse=True)
+def examples():
+    @exercise("99.1")
+    def double(function):
+        expect(call(function, 3) == 6, "No es el doble. ¿Sumas o multiplicas?")
+
+    yield
+    del checks._EXERCISES["99.1"]
+
+
+def test_right_wrong_and_untouched():
+    assert check("99.1", lambda x: 2 * x).ok is True
+    wrong = check("99.1", lambda x: x)
+    assert wrong.ok is False and "doble" in repr(wrong)
+    for gap in (..., None, lambda x: ...):
+        assert check("99.1", gap).ok is None
+
+
+def test_forgotten_return_is_not_pending():
+    verdict = check("99.1", lambda x: None)
+    assert verdict.ok is False and "return" in verdict.message
+
+
+def test_own_exception_is_told_with_its_line():
+    def broken(x):
+        return x / 0
+
+    verdict = check("99.1", broken)
+    assert verdict.ok is False
+    assert "ZeroDivisionError" in verdict.message and "x / 0" in verdict.message
+
+
+@pytest.mark.parametrize("answer", [7, "hola", [1], {}])
+def test_value_where_a_function_was_expected(answer):
+    assert "Esperaba una función" in check("99.1", answer).message
+
+
+def test_unknown_exercise_lists_the_known_ones():
+    assert "01.1" in check("00.0").message
+
+
+def test_wrong_number_of_answers_never_raises():
+    assert check("99.1").ok is False
+    assert check("99.1", 1, 2).ok is False
+
+
+def test_html_is_escaped_and_has_the_mark():
+    html = check("99.1", lambda x: "<b>")._repr_html_()
+    assert "✘" in html and 'role="status"' in html
+
+
+def test_hint_and_pending_are_different():
+    assert not issubclass(Hint, Pendiente)

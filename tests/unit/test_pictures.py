@@ -1,0 +1,101 @@
+"""Figuras y explorador: imagen, texto y reacción, sin navegador."""
+
+import io
+import warnings
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tokenatoken import plots, widgets
+from tokenatoken.runtime import load_tokenizer
+
+SMOLLM2 = load_tokenizer("smollm2")
+TOKENIZERS = {"SmolLM2": SMOLLM2, "MiniLM": load_tokenizer("minilm")}
+TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
+
+
+@pytest.mark.parametrize(
+    "draw, words",
+    [
+        (lambda: plots.token_strip(SMOLLM2, "Hola 🤖\n" * 30, "T"), ["tokens", "H "]),
+        (lambda: plots.token_strip(SMOLLM2, ""), ["0 tokens"]),
+        (lambda: plots.grouped_bars(TABLE, "T", "X"), ["uno: a 1,50", "b 4,00"]),
+        (lambda: plots.line([1, 2], [5, 6], "T", "X", "Y"), ["1: 5, 2: 6"]),
+    ],
+)
+def test_each_figure_is_an_image_and_a_text(draw, words):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # un glifo ausente avisa
+        picture = draw()
+    image = Image.open(io.BytesIO(picture.png))
+    assert image.width > 500 and image.width < 1400
+    assert all(word in picture.text for word in words), picture.text
+    assert not plt.get_fignums(), "la figura se queda abierta"
+    assert set(picture.bundle()) == {"image/png", "text/plain"}
+
+
+def test_figures_are_byte_stable():
+    one, two = (plots.grouped_bars(TABLE, "T", "X").png for _ in range(2))
+    assert one == two
+
+
+def test_picture_shows_its_text_folded(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
+    plots.line([1, 2], [5, 6], "T <b>", "X", "Y")._ipython_display_()
+    (bundle,), options = shown[0]
+    assert bundle["text/plain"] == options["metadata"]["image/png"]["alt"]
+    assert "<details>" in shown[1][0][0].data and "&lt;b&gt;" in shown[1][0][0].data
+
+
+@pytest.fixture
+def explorer(monkeypatch):
+    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
+    box = widgets.token_explorer(TOKENIZERS, "Hola mundo")
+    area, controls, pieces, counts = box.children
+    return area, *controls.children, pieces, counts
+
+
+def test_explorer_reacts_to_text_vocabulary_and_price(explorer):
+    area, which, price, pieces, counts = explorer
+    assert pieces.value.count("<span") == 4 and "2 palabras" in counts.value
+    area.value = "peluche"
+    assert pieces.value.count("<span") == 3 and "1 palabras" in counts.value
+    which.value = "MiniLM"
+    assert "##che" in pieces.value
+    before = counts.value
+    price.value = 9.0
+    assert counts.value != before and "0,000027" in counts.value
+
+
+@pytest.mark.parametrize("text", ["", "   ", "<script>alert(1)</script>", "🤖" * 5])
+def test_explorer_survives_odd_texts(explorer, text):
+    area, _, _, pieces, _ = explorer
+    area.value = text
+    assert "<script" not in pieces.value
+
+
+def test_explorer_counts_everything_but_draws_a_part(explorer):
+    area, _, _, pieces, counts = explorer
+    area.value = "a " * 3000
+    assert pieces.value.count("<span") == 2000 and "tokens más" in pieces.value
+    assert "3\u202f000 palabras" in counts.value
+
+
+def test_widget_and_still_share_one_output(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "display", lambda data, **k: shown.append(data))
+    widgets.token_explorer(TOKENIZERS, "Hola")
+    assert set(shown[0]) == {
+        "application/vnd.jupyter.widget-view+json",
+        "image/png",
+        "text/plain",
+    }
+
+
+def test_only_what_ipywidgets_7_and_8_share():
+    used = {"Textarea", "Dropdown", "BoundedFloatText", "HTML", "VBox", "HBox", "Layout"}
+    assert all(hasattr(ipywidgets, name) for name in used)

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Genera labs/ a partir de solutions/, la única fuente de los ejercicios.
+
+    python tools/make_labs.py           escribe labs/*.ipynb
+    python tools/make_labs.py --check   sale con 1 si labs/ no es lo que saldría
+
+En una celda de código, lo que hay entre «### BEGIN SOLUTION» y «### END
+SOLUTION» se cambia por «# TU CÓDIGO AQUÍ» y las líneas «### STUB: …» que
+hubiera dentro («...» si no hay ninguna). Las celdas con la etiqueta
+«solo-solucion» desaparecen. Los laboratorios se guardan sin salidas.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(
+    r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$",
+    re.M | re.S,
+)
+STUB = re.compile(r"^[ \t]*### STUB: ?(.*)$", re.M)
+
+
+def without_solution(source: str) -> str:
+    """El código de una celda con el hueco en lugar de la solución.
+
+    Lanza `ValueError` si una marca se queda sin pareja: mejor parar que
+    publicar una solución.
+    """
+
+    def gap(match):
+        indent, body = match.groups()
+        lines = ["# TU CÓDIGO AQUÍ", *(STUB.findall(body) or ["..."])]
+        return "\n".join((indent + line).rstrip() for line in lines)
+
+    result = BLOCK.sub(gap, source)
+    if "SOLUTION" in result or "### STUB" in result:
+        raise ValueError(f"marcas de solución sin pareja en la celda:\n{source}")
+    return result
+
+
+def lab_text(notebook) -> str:
+    """El laboratorio que sale de un cuaderno de soluciones ya leído."""
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "solo-solucion" not in cell.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = without_solution(cell.source)
+            cell.outputs, cell.execution_count = [], None
+        else:  # la insignia de Colab abre el laboratorio
+            cell.source = re.sub(r"(/blob/[^/]+/)solutions/", r"\1labs/", cell.source)
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def expected(root: Path = ROOT) -> dict[Path, str]:
+    """Ruta de cada laboratorio → texto que debe tener."""
+    return {
+        root / "labs" / path.name: lab_text(nbformat.read(path, as_version=4))
+        for path in sorted((root / "solutions").glob("*.ipynb"))
+    }
+
+
+def drift(root: Path = ROOT) -> list[Path]:
+    """Laboratorios que faltan, sobran o no son lo que generan las soluciones."""
+    good = expected(root)
+    wrong = [
+        path
+        for path, text in good.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    return wrong + [p for p in (root / "labs").glob("*.ipynb") if p not in good]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="no escribe nada")
+    if parser.parse_args().check:
+        wrong = drift()
+        for path in wrong:
+            print(f"desfasado: {path.relative_to(ROOT)} (make labs)", file=sys.stderr)
+        return int(bool(wrong))
+    for path, text in expected().items():
+        path.write_text(text, encoding="utf-8")
+        print("escrito", path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
