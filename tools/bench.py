@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Mide lo que el curso promete sobre velocidad y memoria.
+
+    make bench          (o python tools/bench.py [--repeticiones 5] [--json f])
+
+Las comparaciones van intercaladas, cada una en un proceso nuevo, y se dan
+como razones de medianas dentro de la misma ejecución. Ninguna prueba depende
+de estas cifras: son de esta máquina y de hoy.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+WARM = """
+import sys, time; sys.path.insert(0, {root!r})
+import torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenatoken.runtime import load_model
+start = time.perf_counter()
+model, tokenizer = load_model(device="cpu")
+print(time.perf_counter() - start)
+"""
+STOCK = """
+import sys, time; sys.path.insert(0, {root!r})
+import torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+transformers.utils.logging.disable_progress_bar()
+start = time.perf_counter()
+AutoTokenizer.from_pretrained({folder!r}, gguf_file={name!r})
+model = AutoModelForCausalLM.from_pretrained(
+    {folder!r}, gguf_file={name!r}, dtype=torch.float32)
+print(time.perf_counter() - start)
+"""
+EQUAL = STOCK + """
+from tokenatoken.runtime import load_model
+theirs, ours = model.state_dict(), load_model(device="cpu")[0].state_dict()
+same = theirs.keys() == ours.keys()
+print(same and all(torch.equal(ours[k], theirs[k]) for k in ours))
+"""
+MEMORY = """
+import resource, sys; sys.path.insert(0, {root!r})
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenatoken.runtime import load_model
+unit = 1 if sys.platform == "darwin" else 1024
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+before = peak()
+model, tokenizer = load_model(device="cpu", dtype=torch.{dtype})
+loaded = peak() - before
+total = sum(float(p.float().sum()) for p in model.parameters())  # toca todo
+weights = sum(p.numel() * p.element_size() for p in model.parameters())
+print(loaded / weights, (peak() - before) / weights)
+"""
+CONVERT = """
+import sys, time; sys.path.insert(0, {root!r})
+from pathlib import Path
+import transformers, safetensors.numpy
+from transformers import Qwen2Config, Qwen2Tokenizer
+from tokenatoken.prepare import convert
+import tempfile
+with tempfile.TemporaryDirectory(dir={cache!r}) as folder:
+    start = time.perf_counter()
+    convert(Path({gguf!r}), Path(folder))
+    print(time.perf_counter() - start)
+"""
+EXPLORER = """
+import sys, time, statistics; sys.path.insert(0, {root!r})
+from tokenatoken import widgets
+from tokenatoken.runtime import load_tokenizer
+widgets.display = lambda *a, **k: None
+names = ("qwen2.5-coder-0.5b", "smollm2", "minilm")
+text = ("El pingüino pidió un café — ¡doble! 🤖 Y se fue. " * 20)[:499]
+box = widgets.token_explorer({{n: load_tokenizer(n) for n in names}}, text)
+area, times = box.children[0], []
+for i in range(60):
+    start = time.perf_counter()
+    area.value = text + chr(97 + i % 26)
+    times.append(time.perf_counter() - start)
+print(statistics.median(times), max(times))
+"""
+
+
+def run(code: str, **values) -> list[str]:
+    """Ejecuta el código en un proceso nuevo; devuelve lo que imprime."""
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(root=str(ROOT), **values)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return done.stdout.split()
+
+
+def course_gguf() -> Path:
+    from tokenatoken.weights import COURSE_WEIGHTS, cache_dir, fetch_weights, find_gguf
+
+    fetch_weights()
+    local = os.environ.get("CURSO_LLM_MODELO")
+    return find_gguf(COURSE_WEIGHTS, cache_dir(), Path(local) if local else None)
+
+
+def notebook_seconds(path: Path) -> float:
+    import nbformat
+
+    sys.path.insert(0, str(ROOT / "tools"))
+    import execute
+
+    start = time.perf_counter()
+    execute.run(nbformat.read(path, as_version=4), path.parent)
+    return time.perf_counter() - start
+
+
+def nbval_overhead(repeats: int) -> float:
+    """Segundos que cuesta comparar un cuaderno de una celda vacía."""
+    from nbformat.v4 import new_code_cell, new_notebook, writes
+
+    with tempfile.TemporaryDirectory() as folder:
+        cell = new_code_cell("pass", execution_count=1)
+        for i in range(2):
+            Path(folder, f"n{i}.ipynb").write_text(writes(new_notebook(cells=[cell])))
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_tolerance"]
+        command += ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider"]
+        times = {1: [], 2: []}
+        for _ in range(repeats):
+            for n in (1, 2):
+                start = time.perf_counter()
+                files = [str(Path(folder, f"n{i}.ipynb")) for i in range(n)]
+                subprocess.run([*command, *files], cwd=ROOT, capture_output=True)
+                times[n].append(time.perf_counter() - start)
+    return statistics.median(times[2]) - statistics.median(times[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeticiones", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="guarda también los datos")
+    options = parser.parse_args()
+    repeats = options.repeticiones
+    gguf = course_gguf()
+    where = dict(folder=str(gguf.parent), name=gguf.name)
+    times = {"load_model": [], "GGUF con transformers": [], "conversión": []}
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    bar = tqdm(total=3 * repeats + 5 + len(notebooks), desc="Midiendo")
+    for _ in range(repeats):
+        for name, code, values in (
+            ("load_model", WARM, {}),
+            ("GGUF con transformers", STOCK, where),
+            ("conversión", CONVERT, dict(gguf=str(gguf), cache=str(gguf.parent))),
+        ):
+            times[name].append(float(run(code, **values)[-1]))
+            bar.update()
+    median = {name: statistics.median(values) for name, values in times.items()}
+    equal = run(EQUAL, **where)[-1]
+    bar.update()
+    memory = {}
+    for dtype in ("float32", "float16"):
+        memory[dtype] = [float(x) for x in run(MEMORY, dtype=dtype)[-2:]]
+        bar.update()
+    explorer, worst = (float(x) for x in run(EXPLORER)[-2:])
+    bar.update()
+    overhead = nbval_overhead(3)
+    bar.update()
+    walls = {}
+    for path in notebooks:
+        walls[path.name] = notebook_seconds(path)
+        bar.update()
+    bar.close()
+    stock = median["GGUF con transformers"]
+    rows = [
+        ("load_model en caliente", f"{median['load_model']:.2f} s", ""),
+        ("  frente al GGUF con transformers", f"{stock / median['load_model']:.1f} ×", "≥ 15 ×"),
+        ("  pesos iguales bit a bit", equal, "True"),
+        ("conversión inicial", f"{median['conversión']:.1f} s", ""),
+        ("  frente al GGUF con transformers", f"{stock / median['conversión']:.1f} ×", ""),
+    ]
+    for dtype, (loaded, touched) in memory.items():
+        rows.append((f"pico al cargar / pesos ({dtype})", f"{loaded:.2f}", "≤ 1.3"))
+        rows.append(("  y tras tocar todos los pesos", f"{touched:.2f}", ""))
+    rows.append(("tecla en el explorador (500 car.)", f"{explorer * 1e3:.1f} ms", "< 50 ms"))
+    rows.append(("  la más lenta de 60", f"{worst * 1e3:.1f} ms", ""))
+    for name, seconds in walls.items():
+        rows.append((f"cuaderno {name}", f"{seconds:.1f} s", "< 40 s"))
+    rows.append(("nbval, por cada cuaderno más", f"{overhead:.1f} s", ""))
+    print(f"\n{'qué':40}{'medido':>12}  objetivo")
+    for what, value, goal in rows:
+        print(f"{what:40}{value:>12}  {goal}")
+    if options.json:
+        data = dict(times=times, memory=memory, explorer=explorer, notebooks=walls)
+        options.json.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
