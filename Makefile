@@ -38,6 +38,7 @@ model: $(VENV)/.lab
 lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no)
 	$(BIN)/python -m jupyter lab --port=$(PORT) \
 		$(if $(filter no,$(BROWSER)),--no-browser) --notebook-dir=. \
+		$(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/notebooks/01_tokens.ipynb
 
 test: $(VENV)/.dev model  ## todo: pruebas, cuadernos comparados, laboratorios y estilo

@@ -31,7 +31,10 @@ def same_text(reference: str, current: str) -> bool:
     """
     ours, theirs = NUMBER.findall(reference), NUMBER.findall(current)
     skeleton = NUMBER.sub("#", reference).split()
-    if len(ours) != len(theirs) or skeleton != NUMBER.sub("#", current).split():
+    if (
+        len(ours) != len(theirs)
+        or skeleton != NUMBER.sub("#", current).split()
+    ):
         return False
     return all(_same_number(a, b) for a, b in zip(ours, theirs))
 
@@ -44,8 +47,12 @@ def _same_number(a: str, b: str) -> bool:
         return False
     digits = max(len(n.partition(".")[2]) for n in (x, y))
     with_exponent = "e" in x + y
-    last_place = 1.01 * 10.0**-digits if digits >= 3 and not with_exponent else 0
-    return abs(float(x) - float(y)) <= max(RELATIVE * abs(float(x)), last_place)
+    last_place = (
+        1.01 * 10.0**-digits if digits >= 3 and not with_exponent else 0
+    )
+    return abs(float(x) - float(y)) <= max(
+        RELATIVE * abs(float(x)), last_place
+    )
 
 
 def picture_distance(a: str, b: str) -> float | None:
@@ -70,7 +77,10 @@ _runtest = IPyNbCell.runtest
 def compare_outputs(self, test, ref, skip_compare=None):
     """Como nbval, con tolerancia numérica y mirando también las imágenes."""
     for now, stored in zip(test, ref):
-        for a, b in ((now, stored), (now.get("data", {}), stored.get("data", {}))):
+        for a, b in (
+            (now, stored),
+            (now.get("data", {}), stored.get("data", {})),
+        ):
             for key in set(a) & set(b) - PICTURES:
                 if isinstance(a[key], str) and isinstance(b[key], str):
                     texts = self.sanitize(b[key]), self.sanitize(a[key])
@@ -79,7 +89,11 @@ def compare_outputs(self, test, ref, skip_compare=None):
     if not _compare(self, test, ref, skip_compare):
         return False
     now, stored = (
-        [o["data"]["image/png"] for o in outs if "image/png" in o.get("data", {})]
+        [
+            o["data"]["image/png"]
+            for o in outs
+            if "image/png" in o.get("data", {})
+        ]
         for outs in (test, ref)
     )
     if len(now) != len(stored):
@@ -97,11 +111,11 @@ def compare_outputs(self, test, ref, skip_compare=None):
 
 def runtest(self):
     """Una celda con código y sin ejecutar es un fallo, no un aprobado."""
-    if self.cell.execution_count is None and self.cell.source.strip():
-        if not self.options["skip"]:
-            self.raise_cell_error(
-                "celda sin ejecutar: pásale tools/execute.py al cuaderno"
-            )
+    unrun = self.cell.execution_count is None and self.cell.source.strip()
+    if unrun and not self.options["skip"]:
+        self.raise_cell_error(
+            "celda sin ejecutar: pásale tools/execute.py al cuaderno"
+        )
     _runtest(self)
 
 

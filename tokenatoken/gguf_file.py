@@ -102,7 +102,9 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
                 raise ValueError(f"faltan pesos de {name}")
             tensors[name] = (kind, shape, raw.reshape(*shape[:-1], -1))
     except (struct.error, ValueError, KeyError) as error:
-        raise ValueError(f"{path} está incompleto o dañado: {error}") from error
+        raise ValueError(
+            f"{path} está incompleto o dañado: {error}"
+        ) from error
     return metadata, tensors
 
 

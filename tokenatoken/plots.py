@@ -79,7 +79,9 @@ def finish(figure, text: str) -> Picture:
     return Picture(buffer.getvalue(), text)
 
 
-def token_strip(tokenizer, text: str, title: str = "", width: int = 64) -> Picture:
+def token_strip(
+    tokenizer, text: str, title: str = "", width: int = 64
+) -> Picture:
     """Franja de tokens en colores, con su id debajo y los espacios a la vista.
 
     `width`: caracteres por renglón. Los caracteres que la fuente no tiene
@@ -113,7 +115,9 @@ def token_strip(tokenizer, text: str, title: str = "", width: int = 64) -> Pictu
         axes.axis("off")
         if title:
             axes.set_title(title, loc="left")
-        listing = " | ".join(f"{label} {token_id}" for label, token_id in pieces)
+        listing = " | ".join(
+            f"{label} {token_id}" for label, token_id in pieces
+        )
         return finish(figure, f"{len(ids)} tokens: {listing}")
 
 
@@ -126,7 +130,10 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
         tall = 1.3 + 0.36 * len(names) * len(groups)
         figure, axes = plt.subplots(figsize=(11, tall))
         for j, name in enumerate(names):
-            places = [i + (j - (len(names) - 1) / 2) * thick for i in range(len(groups))]
+            places = [
+                i + (j - (len(names) - 1) / 2) * thick
+                for i in range(len(groups))
+            ]
             bars = axes.barh(
                 places, table[name], thick * 0.92, color=PALETTE[j], label=name
             )
@@ -146,13 +153,17 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
         )
         rows = (
             f"{group}: "
-            + ", ".join(f"{n} {number(table[n][group], decimals)}" for n in names)
+            + ", ".join(
+                f"{n} {number(table[n][group], decimals)}" for n in names
+            )
             for group in groups
         )
         return finish(figure, f"{title} ({xlabel}).\n" + "\n".join(rows))
 
 
-def line(x, y, title: str, xlabel: str, ylabel: str, decimals: int = 0) -> Picture:
+def line(
+    x, y, title: str, xlabel: str, ylabel: str, decimals: int = 0
+) -> Picture:
     """Una curva con sus puntos; el primero y el último llevan su valor."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(11, 4.2))
@@ -172,7 +183,9 @@ def line(x, y, title: str, xlabel: str, ylabel: str, decimals: int = 0) -> Pictu
         axes.set_title(title, loc="left")
         axes.grid(alpha=0.3)
         pairs = ", ".join(f"{a}: {number(b, decimals)}" for a, b in zip(x, y))
-        return finish(figure, f"{title}. {ylabel} según {xlabel.lower()}: {pairs}")
+        return finish(
+            figure, f"{title}. {ylabel} según {xlabel.lower()}: {pairs}"
+        )
 
 
 def _drawable(label: str) -> str:

@@ -96,7 +96,9 @@ def build_tokenizer(metadata: dict):
     normal, control, user_defined = 1, 3, 4
     tokens = metadata["tokenizer.ggml.tokens"]
     kinds = metadata["tokenizer.ggml.token_type"]
-    vocab = {t: i for i, (t, k) in enumerate(zip(tokens, kinds)) if k == normal}
+    vocab = {
+        t: i for i, (t, k) in enumerate(zip(tokens, kinds)) if k == normal
+    }
     added = [
         AddedToken(t, special=k == control, normalized=False)
         for t, k in zip(tokens, kinds)
@@ -105,7 +107,9 @@ def build_tokenizer(metadata: dict):
     pad = tokens[metadata["tokenizer.ggml.padding_token_id"]]
     tokenizer = Qwen2Tokenizer(
         vocab=vocab,
-        merges=[tuple(m.split(" ")) for m in metadata["tokenizer.ggml.merges"]],
+        merges=[
+            tuple(m.split(" ")) for m in metadata["tokenizer.ggml.merges"]
+        ],
         unk_token=None,
         bos_token=pad,
         pad_token=pad,
@@ -143,9 +147,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 def progress(total: int, text: str) -> tqdm:
     """Barra de progreso en bytes, igual en terminal y en cuaderno."""
-    return tqdm(
-        total=total, desc=text, unit="B", unit_scale=True, leave=False
-    )
+    return tqdm(total=total, desc=text, unit="B", unit_scale=True, leave=False)
 
 
 def sha256(path: Path) -> str:

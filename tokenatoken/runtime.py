@@ -11,8 +11,11 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from . import __version__, number
@@ -135,7 +138,7 @@ def pick_device(device=None) -> torch.device:
     if not present[device.type]:
         raise ValueError(
             f"Has pedido «{device}» y aquí no hay ninguno. En Colab: Entorno "
-            "de ejecución → Cambiar tipo → GPU T4. Si no, usa device=\"cpu\"."
+            'de ejecución → Cambiar tipo → GPU T4. Si no, usa device="cpu".'
         )
     return device
 
@@ -151,7 +154,10 @@ def pick_dtype(name: str, device: torch.device, dtype=None) -> torch.dtype:
         return dtype
     if name == DEFAULT_MODEL or device.type == "cpu":
         return torch.float32
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (
+        8,
+        0,
+    ):
         return torch.bfloat16
     return torch.float16
 

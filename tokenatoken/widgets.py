@@ -14,7 +14,9 @@ from .plots import TOKEN_COLORS, Picture, token_strip
 from .tokens import encode, token_label
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_MAX_SHOWN = 2000  # tokens dibujados; los recuentos son siempre del texto entero
+_MAX_SHOWN = (
+    2000  # tokens dibujados; los recuentos son siempre del texto entero
+)
 
 
 def show(control: widgets.Widget, still: Picture) -> None:
@@ -65,7 +67,8 @@ def counts_html(tokenizers: dict, text: str, price: float) -> str:
             number(n * price / 1e6, 6),
         )
         cells = "".join(
-            f'<td style="padding:2px 10px;text-align:right">{v}</td>' for v in values
+            f'<td style="padding:2px 10px;text-align:right">{v}</td>'
+            for v in values
         )
         rows += f'<tr><th scope="row" style="text-align:left">{name}</th>{cells}</tr>'
     return (
@@ -75,7 +78,9 @@ def counts_html(tokenizers: dict, text: str, price: float) -> str:
     )
 
 
-def token_explorer(tokenizers: dict, text: str, price: float = 1.0) -> widgets.VBox:
+def token_explorer(
+    tokenizers: dict, text: str, price: float = 1.0
+) -> widgets.VBox:
     """Escribe un texto y mira sus tokens, recuentos y coste al momento.
 
     `tokenizers`: nombre → tokenizador; el primero es el que se colorea al

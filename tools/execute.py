@@ -49,7 +49,8 @@ def save(notebook, path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("cuadernos", nargs="+", type=Path)
     for path in parser.parse_args().cuadernos:

@@ -53,9 +53,14 @@ def pip(*arguments: str) -> None:
 
 
 def install(requirements: Path) -> None:
-    print(f"Instalando {requirements.name} (la primera vez, unos minutos)…", flush=True)
+    print(
+        f"Instalando {requirements.name} (la primera vez, unos minutos)…",
+        flush=True,
+    )
     if find_spec("torch") is None and cpu_only_linux():
-        extra = ["--extra-index-url", CPU_INDEX] if reachable(CPU_INDEX) else []
+        extra = (
+            ["--extra-index-url", CPU_INDEX] if reachable(CPU_INDEX) else []
+        )
         pip("install", "torch", "-c", str(CONSTRAINTS), *extra)
     pip("install", "-r", str(requirements), "-c", str(CONSTRAINTS))
 
@@ -74,7 +79,8 @@ def freeze() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("requisitos", nargs="?", type=Path)
     parser.add_argument("--freeze", action="store_true")

@@ -39,7 +39,9 @@ def without_solution(source: str) -> str:
 
     result = BLOCK.sub(gap, source)
     if "SOLUTION" in result or "### STUB" in result:
-        raise ValueError(f"marcas de solución sin pareja en la celda:\n{source}")
+        raise ValueError(
+            f"marcas de solución sin pareja en la celda:\n{source}"
+        )
     return result
 
 
@@ -55,7 +57,9 @@ def lab_text(notebook) -> str:
             cell.source = without_solution(cell.source)
             cell.outputs, cell.execution_count = [], None
         else:  # la insignia de Colab abre el laboratorio
-            cell.source = re.sub(r"(/blob/[^/]+/)solutions/", r"\1labs/", cell.source)
+            cell.source = re.sub(
+                r"(/blob/[^/]+/)solutions/", r"\1labs/", cell.source
+            )
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
@@ -77,18 +81,24 @@ def drift(root: Path = ROOT) -> list[Path]:
         for path, text in good.items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
-    return wrong + [p for p in (root / "labs").glob("*.ipynb") if p not in good]
+    return wrong + [
+        p for p in (root / "labs").glob("*.ipynb") if p not in good
+    ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="no escribe nada")
     if parser.parse_args().check:
         wrong = drift()
         for path in wrong:
-            print(f"desfasado: {path.relative_to(ROOT)} (make labs)", file=sys.stderr)
+            print(
+                f"desfasado: {path.relative_to(ROOT)} (make labs)",
+                file=sys.stderr,
+            )
         return int(bool(wrong))
     for path, text in expected().items():
         path.write_text(text, encoding="utf-8")

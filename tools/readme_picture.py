@@ -13,7 +13,10 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 # fichero de docs/img → (cuaderno, principio del código de la celda)
 PICTURES = {
-    "01_tokens.png": ("01_tokens.ipynb", "plots.token_strip(tokenizer, prompt"),
+    "01_tokens.png": (
+        "01_tokens.ipynb",
+        "plots.token_strip(tokenizer, prompt",
+    ),
     "01_coste.png": ("01_tokens.ipynb", "per_word = tokens.div"),
 }
 
@@ -21,8 +24,12 @@ PICTURES = {
 def picture(notebook: str, start: str) -> bytes:
     """El PNG de la celda cuyo código contiene `start`."""
     cells = nbformat.read(ROOT / "notebooks" / notebook, as_version=4).cells
-    cell = next(c for c in cells if c.cell_type == "code" and start in c.source)
-    data = next(o.data for o in cell.outputs if "image/png" in o.get("data", {}))
+    cell = next(
+        c for c in cells if c.cell_type == "code" and start in c.source
+    )
+    data = next(
+        o.data for o in cell.outputs if "image/png" in o.get("data", {})
+    )
     return base64.b64decode(data["image/png"])
 
 

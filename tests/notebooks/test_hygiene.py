@@ -50,8 +50,15 @@ def tags(cell):
 
 
 def test_there_are_notebooks_of_each_kind():
-    assert {p.parent.name for p in NOTEBOOKS} == {"notebooks", "solutions", "labs"}
-    names = {f: {p.name for p in NOTEBOOKS if p.parent.name == f} for f in ("labs", "solutions")}
+    assert {p.parent.name for p in NOTEBOOKS} == {
+        "notebooks",
+        "solutions",
+        "labs",
+    }
+    names = {
+        f: {p.name for p in NOTEBOOKS if p.parent.name == f}
+        for f in ("labs", "solutions")
+    }
     assert names["labs"] == names["solutions"]
     assert all(re.fullmatch(r"\d\d_[a-z_]+\.ipynb", p.name) for p in NOTEBOOKS)
 
@@ -59,7 +66,9 @@ def test_there_are_notebooks_of_each_kind():
 def test_metadata(notebook):
     nbformat.validate(notebook)
     data = notebook.metadata
-    assert "widgets" not in data, "GitHub no lo abre si a metadata.widgets le falta state"
+    assert "widgets" not in data, (
+        "GitHub no lo abre si a metadata.widgets le falta state"
+    )
     assert data.kernelspec.name == "python3"
     assert data.get("accelerator") in (None, "GPU")
     assert data["language_info"] == {"name": "python"}
@@ -83,7 +92,9 @@ def test_executed_in_order(path, notebook):
         if path.parent.name == "labs":
             assert cell.execution_count is None and not cell.outputs
         elif "nbval-skip" not in tags(cell):
-            assert cell.execution_count == count, f"sin ejecutar: {cell.source[:60]}"
+            assert cell.execution_count == count, (
+                f"sin ejecutar: {cell.source[:60]}"
+            )
             count += 1
 
 
@@ -91,25 +102,37 @@ def test_outputs_are_clean(notebook):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = str(output.get("text", "")) + str(
-                {k: v for k, v in output.get("data", {}).items() if "image" not in k}
+                {
+                    k: v
+                    for k, v in output.get("data", {}).items()
+                    if "image" not in k
+                }
             )
             if output.output_type == "error":
                 assert "raises-exception" in tags(cell), output.ename
             assert output.get("name") != "stderr", f"ruido: {text[:200]}"
             assert not ABSOLUTE.search(text), f"ruta absoluta: {text[:200]}"
             data = output.get("data", {})
-            assert not any("widget" in key for key in data), "vista de widget huérfana"
+            assert not any("widget" in key for key in data), (
+                "vista de widget huérfana"
+            )
             for key, value in data.items():
-                assert len(str(value)) < 400_000, f"{key}: {len(str(value))} bytes"
+                assert len(str(value)) < 400_000, (
+                    f"{key}: {len(str(value))} bytes"
+                )
             if "image/png" in data:
                 alt = data.get("text/plain", "")
-                assert len(alt) > 20 and "<Figure" not in alt, "imagen sin texto"
+                assert len(alt) > 20 and "<Figure" not in alt, (
+                    "imagen sin texto"
+                )
 
 
 def test_code_fits_on_a_slide(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            long = [line for line in cell.source.splitlines() if len(line) > 79]
+            long = [
+                line for line in cell.source.splitlines() if len(line) > 79
+            ]
             assert not long, f"más de 79 columnas: {long[0]}"
 
 
@@ -118,8 +141,12 @@ def test_links_and_pictures(path, notebook):
         if cell.cell_type != "markdown":
             continue
         for alt in re.findall(r"!\[(.*?)\]\(", cell.source):
-            assert alt.strip(), f"imagen sin texto alternativo: {cell.source[:80]}"
-        for link in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", cell.source):
+            assert alt.strip(), (
+                f"imagen sin texto alternativo: {cell.source[:80]}"
+            )
+        for link in re.findall(
+            r"\]\((?!https?://|#|mailto:)([^)#\s]+)", cell.source
+        ):
             assert (path.parent / link).exists(), f"enlace roto: {link}"
 
 
@@ -128,7 +155,9 @@ def test_setup_cell_comes_first(notebook):
     assert "preparacion" in tags(code[0])
     assert sum("preparacion" in tags(cell) for cell in code) == 1
     badge = f"/{stamp.repository()}/blob/{stamp.tag()}/"
-    assert badge in notebook.cells[0].source, "insignia ausente o de otro repositorio"
+    assert badge in notebook.cells[0].source, (
+        "insignia ausente o de otro repositorio"
+    )
 
 
 def test_badge_opens_its_own_file(path, notebook):
@@ -136,7 +165,11 @@ def test_badge_opens_its_own_file(path, notebook):
 
 
 def test_stamps_agree_everywhere():
-    wrong = [p for p, text in stamp.stamped().items() if p.read_text("utf-8") != text]
+    wrong = [
+        p
+        for p, text in stamp.stamped().items()
+        if p.read_text("utf-8") != text
+    ]
     assert not wrong, f"ejecuta «make badges»: {wrong}"
 
 
@@ -167,7 +200,9 @@ def test_conda_environment_matches_requirements():
         for item in entry["pip"] if isinstance(entry, dict) else [entry]:
             name, limits = re.fullmatch(r"([\w.-]+)\s*(.*)", item).groups()
             have[alias.get(name, name)] = SpecifierSet(limits)
-    assert have.pop("python").contains("3.11") and have.pop("pip") == SpecifierSet("")
+    assert have.pop("python").contains("3.11") and have.pop(
+        "pip"
+    ) == SpecifierSet("")
     assert have == wanted
 
 
@@ -181,11 +216,15 @@ def test_constraints_satisfy_the_requirements():
         for line in (ROOT / file).read_text("utf-8").splitlines():
             if line and line[0] not in "#-":
                 requirement = Requirement(line)
-                assert requirement.specifier.contains(pins[requirement.name]), line
+                assert requirement.specifier.contains(
+                    pins[requirement.name]
+                ), line
 
 
 def test_readme_lists_every_unit():
     readme = (ROOT / "README.md").read_text("utf-8")
     for path in NOTEBOOKS:
-        assert f"{path.parent.name}/{path.name}" in readme, f"README no lleva a {path}"
+        assert f"{path.parent.name}/{path.name}" in readme, (
+            f"README no lleva a {path}"
+        )
     assert len(re.findall(r"^\| (?:0\d|1[012]) \|", readme, re.M)) == 12

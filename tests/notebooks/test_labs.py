@@ -49,7 +49,10 @@ def test_solution_becomes_its_stub():
         "    ### STUB: return ...\n    secreto = 1\n    ### END SOLUTION\n\nf(2)"
     )
     lab = make_labs.without_solution(source)
-    assert lab == "def f(x):\n    # TU CÓDIGO AQUÍ\n    y = 0\n    return ...\n\nf(2)"
+    assert (
+        lab
+        == "def f(x):\n    # TU CÓDIGO AQUÍ\n    y = 0\n    return ...\n\nf(2)"
+    )
 
 
 def test_drift_is_seen(tmp_path):

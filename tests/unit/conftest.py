@@ -30,7 +30,9 @@ def write_tiny_gguf(path: Path) -> None:
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(1e6)
     writer.add_layer_norm_rms_eps(1e-6)
-    tokens = list(byte_alphabet()) + [m.replace(" ", "") for m in MERGES] + SPECIAL
+    tokens = (
+        list(byte_alphabet()) + [m.replace(" ", "") for m in MERGES] + SPECIAL
+    )
     kinds = [1] * (len(tokens) - 4) + [3, 3, 3, 4]
     first_special = len(tokens) - 4
     gaps = range(len(tokens), ROWS)

@@ -74,7 +74,9 @@ class LocalHub:
         handler.send_header("Content-Length", str(len(data) - start))
         if span:
             total = len(data)
-            handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+            handler.send_header(
+                "Content-Range", f"bytes {start}-{total - 1}/{total}"
+            )
         handler.end_headers()
         if not body:
             return

@@ -35,7 +35,9 @@ def test_own_exception_is_told_with_its_line():
 
     verdict = check("99.1", broken)
     assert verdict.ok is False
-    assert "ZeroDivisionError" in verdict.message and "x / 0" in verdict.message
+    assert (
+        "ZeroDivisionError" in verdict.message and "x / 0" in verdict.message
+    )
 
 
 @pytest.mark.parametrize("answer", [7, "hola", [1], {}])

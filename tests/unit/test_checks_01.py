@@ -145,7 +145,10 @@ def decode_one_level(ids, merges):
 
 MUTANTS = {
     "plantilla sin salto final": ("01.1", (lambda m: chatml(m)[:-1], back)),
-    "turno del modelo cerrado": ("01.1", (lambda m: chatml(m) + "<|im_end|>", back)),
+    "turno del modelo cerrado": (
+        "01.1",
+        (lambda m: chatml(m) + "<|im_end|>", back),
+    ),
     "turno de la persona abierto": (
         "01.1",
         (lambda m: chatml(m).replace("<|im_end|>", ""), back),
@@ -173,16 +176,26 @@ MUTANTS = {
         "01.1",
         (
             chatml,
-            lambda t: "".join(TOKENIZER.decode([i]) for i in encode(TOKENIZER, t)),
+            lambda t: "".join(
+                TOKENIZER.decode([i]) for i in encode(TOKENIZER, t)
+            ),
         ),
     ),
     "vuelta con otro tokenizador": (
         "01.1",
-        (chatml, lambda t: load_tokenizer("minilm").decode(encode(TOKENIZER, t))),
+        (
+            chatml,
+            lambda t: load_tokenizer("minilm").decode(encode(TOKENIZER, t)),
+        ),
     ),
     "cuenta palabras": (
         "01.2",
-        (lambda p, x: (len(p.read_text().split()), len(p.read_text().split()) * x / 1e6),),
+        (
+            lambda p, x: (
+                len(p.read_text().split()),
+                len(p.read_text().split()) * x / 1e6,
+            ),
+        ),
     ),
     "cuenta caracteres": (
         "01.2",
@@ -190,10 +203,21 @@ MUTANTS = {
     ),
     "caracteres entre cuatro": (
         "01.2",
-        (lambda p, x: (len(p.read_text()) // 4, len(p.read_text()) // 4 * x / 1e6),),
+        (
+            lambda p, x: (
+                len(p.read_text()) // 4,
+                len(p.read_text()) // 4 * x / 1e6,
+            ),
+        ),
     ),
-    "precio por mil": ("01.2", (lambda p, x: (cost(p, x)[0], cost(p, x * 1000)[1]),)),
-    "precio ignorado": ("01.2", (lambda p, x: (cost(p, x)[0], cost(p, 1)[1]),)),
+    "precio por mil": (
+        "01.2",
+        (lambda p, x: (cost(p, x)[0], cost(p, x * 1000)[1]),),
+    ),
+    "precio ignorado": (
+        "01.2",
+        (lambda p, x: (cost(p, x)[0], cost(p, 1)[1]),),
+    ),
     "coste antes que tokens": ("01.2", (lambda p, x: cost(p, x)[::-1],)),
     "solo el coste": ("01.2", (lambda p, x: cost(p, x)[1],)),
     "lee en latin-1": (
@@ -223,7 +247,10 @@ MUTANTS = {
             ),
         ),
     ),
-    "cuenta la ruta": ("01.2", (lambda p, x: (n(str(p)), n(str(p)) * x / 1e6),)),
+    "cuenta la ruta": (
+        "01.2",
+        (lambda p, x: (n(str(p)), n(str(p)) * x / 1e6),),
+    ),
     "palabras cambiadas": ("01.3", ("otorrinolaringólogo", "mate")),
     "fuera del párrafo": ("01.3", ("casa", "otorrinolaringólogo")),
     "inglés": ("01.3", ("the", "otorrinolaringólogo")),
@@ -233,15 +260,36 @@ MUTANTS = {
     "todo el párrafo": ("01.3", ("mate", PARAGRAPH)),
     "sin tilde": ("01.3", ("mate", "otorrinolaringologo")),
     "números": ("01.3", (1, 5)),
-    "solo las que bajan": ("01.4", (lambda ws: [w for w in ws if n(w) > n(" " + w)],)),
-    "solo las que suben": ("01.4", (lambda ws: [w for w in ws if n(w) < n(" " + w)],)),
+    "solo las que bajan": (
+        "01.4",
+        (lambda ws: [w for w in ws if n(w) > n(" " + w)],),
+    ),
+    "solo las que suben": (
+        "01.4",
+        (lambda ws: [w for w in ws if n(w) < n(" " + w)],),
+    ),
     "compara ids": (
         "01.4",
-        (lambda ws: [w for w in ws if encode(TOKENIZER, w) != encode(TOKENIZER, " " + w)],),
+        (
+            lambda ws: [
+                w
+                for w in ws
+                if encode(TOKENIZER, w) != encode(TOKENIZER, " " + w)
+            ],
+        ),
     ),
-    "espacio detrás": ("01.4", (lambda ws: [w for w in ws if n(w) != n(w + " ")],)),
-    "las que no cambian": ("01.4", (lambda ws: [w for w in ws if n(w) == n(" " + w)],)),
-    "con el espacio puesto": ("01.4", (lambda ws: [" " + w for w in spaced(ws)],)),
+    "espacio detrás": (
+        "01.4",
+        (lambda ws: [w for w in ws if n(w) != n(w + " ")],),
+    ),
+    "las que no cambian": (
+        "01.4",
+        (lambda ws: [w for w in ws if n(w) == n(" " + w)],),
+    ),
+    "con el espacio puesto": (
+        "01.4",
+        (lambda ws: [" " + w for w in spaced(ws)],),
+    ),
     "desordenadas": ("01.4", (lambda ws: spaced(ws)[::-1],)),
     "repetidas": ("01.4", (lambda ws: spaced(ws) * 2,)),
     "conjunto": ("01.4", (lambda ws: set(spaced(ws)),)),
@@ -266,7 +314,9 @@ MUTANTS = {
         "01.5",
         (
             bpe_encode,
-            lambda i, m: b"".join(table(m)[k] for k in i).decode("ascii", "ignore"),
+            lambda i, m: b"".join(table(m)[k] for k in i).decode(
+                "ascii", "ignore"
+            ),
         ),
     ),
     "ids de tres en tres": ("01.6", ({"A": "minilm"},)),

@@ -30,7 +30,9 @@ def test_same_metadata_and_weights_as_the_library(tiny_gguf):
 def test_cut_file_is_an_error_in_spanish(tiny_gguf, tmp_path, size):
     path = tmp_path / "cortado.gguf"
     path.write_bytes(tiny_gguf.read_bytes()[:size])
-    with pytest.raises(ValueError, match="no es un fichero GGUF|incompleto o dañado"):
+    with pytest.raises(
+        ValueError, match="no es un fichero GGUF|incompleto o dañado"
+    ):
         read_gguf(path)
 
 

@@ -20,9 +20,15 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
 @pytest.mark.parametrize(
     "draw, words",
     [
-        (lambda: plots.token_strip(SMOLLM2, "Hola 🤖\n" * 30, "T"), ["tokens", "H "]),
+        (
+            lambda: plots.token_strip(SMOLLM2, "Hola 🤖\n" * 30, "T"),
+            ["tokens", "H "],
+        ),
         (lambda: plots.token_strip(SMOLLM2, ""), ["0 tokens"]),
-        (lambda: plots.grouped_bars(TABLE, "T", "X"), ["uno: a 1,50", "b 4,00"]),
+        (
+            lambda: plots.grouped_bars(TABLE, "T", "X"),
+            ["uno: a 1,50", "b 4,00"],
+        ),
         (lambda: plots.line([1, 2], [5, 6], "T", "X", "Y"), ["1: 5, 2: 6"]),
     ],
 )
@@ -44,11 +50,16 @@ def test_figures_are_byte_stable():
 
 def test_picture_shows_its_text_folded(monkeypatch):
     shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda *a, **k: shown.append((a, k))
+    )
     plots.line([1, 2], [5, 6], "T <b>", "X", "Y")._ipython_display_()
     (bundle,), options = shown[0]
     assert bundle["text/plain"] == options["metadata"]["image/png"]["alt"]
-    assert "<details>" in shown[1][0][0].data and "&lt;b&gt;" in shown[1][0][0].data
+    assert (
+        "<details>" in shown[1][0][0].data
+        and "&lt;b&gt;" in shown[1][0][0].data
+    )
 
 
 @pytest.fixture
@@ -71,7 +82,9 @@ def test_explorer_reacts_to_text_vocabulary_and_price(explorer):
     assert counts.value != before and "0,000027" in counts.value
 
 
-@pytest.mark.parametrize("text", ["", "   ", "<script>alert(1)</script>", "🤖" * 5])
+@pytest.mark.parametrize(
+    "text", ["", "   ", "<script>alert(1)</script>", "🤖" * 5]
+)
 def test_explorer_survives_odd_texts(explorer, text):
     area, _, _, pieces, _ = explorer
     area.value = text
@@ -87,7 +100,9 @@ def test_explorer_counts_everything_but_draws_a_part(explorer):
 
 def test_widget_and_still_share_one_output(monkeypatch):
     shown = []
-    monkeypatch.setattr(widgets, "display", lambda data, **k: shown.append(data))
+    monkeypatch.setattr(
+        widgets, "display", lambda data, **k: shown.append(data)
+    )
     widgets.token_explorer(TOKENIZERS, "Hola")
     assert set(shown[0]) == {
         "application/vnd.jupyter.widget-view+json",
@@ -97,5 +112,13 @@ def test_widget_and_still_share_one_output(monkeypatch):
 
 
 def test_only_what_ipywidgets_7_and_8_share():
-    used = {"Textarea", "Dropdown", "BoundedFloatText", "HTML", "VBox", "HBox", "Layout"}
+    used = {
+        "Textarea",
+        "Dropdown",
+        "BoundedFloatText",
+        "HTML",
+        "VBox",
+        "HBox",
+        "Layout",
+    }
     assert all(hasattr(ipywidgets, name) for name in used)

@@ -30,8 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def no_work(monkeypatch):
     """Falla si se empieza a cargar algo."""
     stop = pytest.fail
-    monkeypatch.setattr(runtime, "fetch_weights", lambda *a: stop("busca pesos"))
-    monkeypatch.setattr(runtime, "_from_hub", lambda *a, **k: stop("va al hub"))
+    monkeypatch.setattr(
+        runtime, "fetch_weights", lambda *a: stop("busca pesos")
+    )
+    monkeypatch.setattr(
+        runtime, "_from_hub", lambda *a, **k: stop("va al hub")
+    )
 
 
 def test_unknown_model_lists_the_known_ones(no_work):
@@ -83,7 +87,10 @@ def test_memory_card_counts_bytes(monkeypatch):
 
 def test_dtype_by_card_and_model(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    for capability, expected in (((7, 5), torch.float16), ((9, 0), torch.bfloat16)):
+    for capability, expected in (
+        ((7, 5), torch.float16),
+        ((9, 0), torch.bfloat16),
+    ):
         monkeypatch.setattr(
             torch.cuda, "get_device_capability", lambda d, c=capability: c
         )
@@ -113,7 +120,9 @@ def test_environment_report_is_one_line():
     assert torch.__version__ in report
 
 
-def test_tiny_model_loads_quietly_and_in_eval(spec, clean_machine, monkeypatch, capfd):
+def test_tiny_model_loads_quietly_and_in_eval(
+    spec, clean_machine, monkeypatch, capfd
+):
     from tokenatoken.weights import fetch_weights
 
     folder = fetch_weights(spec)

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from tokenatoken import number
 from tokenatoken.runtime import TOKENIZERS, load_tokenizer
-from tokenatoken.tokens import byte_alphabet, encode, token_bytes, token_label, visible
+from tokenatoken.tokens import (
+    byte_alphabet,
+    encode,
+    token_bytes,
+    token_label,
+    visible,
+)
 
 SMOLLM2 = load_tokenizer("smollm2")
 MINILM = load_tokenizer("minilm")
@@ -29,7 +35,9 @@ def test_bytes_of_the_tokens_are_the_bytes_of_the_text(text):
         (SMOLLM2, bytes(b for b in text.encode() if b not in SMOLLM2_LACKS)),
         (QWEN, unicodedata.normalize("NFC", text).encode()),
     ):
-        raw = b"".join(token_bytes(tokenizer, i) for i in encode(tokenizer, text))
+        raw = b"".join(
+            token_bytes(tokenizer, i) for i in encode(tokenizer, text)
+        )
         assert raw == expected
 
 

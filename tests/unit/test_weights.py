@@ -51,7 +51,9 @@ def test_mirror_gives_a_ready_folder_and_then_nothing_is_fetched(
     folder = fetch_weights(spec)
     names = {f.name for f in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
-    monkeypatch.setattr(weights, "find_gguf", lambda *a: pytest.fail("baja otra vez"))
+    monkeypatch.setattr(
+        weights, "find_gguf", lambda *a: pytest.fail("baja otra vez")
+    )
     assert fetch_weights(spec) == folder
     assert not list(clean_machine.glob("preparando-*"))
 
@@ -103,10 +105,14 @@ def test_mirror_resumes_at_the_missing_part(spec, clean_machine, monkeypatch):
         fetch_weights(spec)
     assert fetch_weights(spec).is_dir()
     parts = [c.split("==")[0][-1] for c in calls]
-    assert parts == ["1", "2", "2", "3"], "la primera parte no se baja dos veces"
+    assert parts == ["1", "2", "2", "3"], (
+        "la primera parte no se baja dos veces"
+    )
 
 
-def test_killed_in_the_middle_of_a_part_starts_that_part_again(spec, clean_machine):
+def test_killed_in_the_middle_of_a_part_starts_that_part_again(
+    spec, clean_machine
+):
     clean_machine.mkdir(parents=True)
     (clean_machine / f"{spec.name}.incompleto").write_bytes(b"basura" * 100)
     assert fetch_weights(spec).is_dir()
@@ -132,11 +138,15 @@ def test_own_cache_comes_before_any_download(
     clean_machine.mkdir(parents=True)
     shutil.copy(tiny_gguf, clean_machine / spec.name)
     for source in ("_from_hub", "_from_mirror"):
-        monkeypatch.setattr(weights, source, lambda *a: pytest.fail("descarga"))
+        monkeypatch.setattr(
+            weights, source, lambda *a: pytest.fail("descarga")
+        )
     assert fetch_weights(spec).is_dir()
 
 
-def test_corrupt_gguf_in_cache_is_fetched_again(spec, clean_machine, tiny_gguf):
+def test_corrupt_gguf_in_cache_is_fetched_again(
+    spec, clean_machine, tiny_gguf
+):
     clean_machine.mkdir(parents=True)
     data = bytearray(tiny_gguf.read_bytes())
     data[-1] ^= 1
@@ -164,11 +174,15 @@ def test_corrupt_prepared_folder_is_rebuilt(spec, clean_machine, damage):
     assert (folder / "tokenizer.json").exists()
 
 
-def test_copied_folder_is_recognised_by_its_hash(spec, clean_machine, monkeypatch):
+def test_copied_folder_is_recognised_by_its_hash(
+    spec, clean_machine, monkeypatch
+):
     folder = fetch_weights(spec)
     for file in folder.iterdir():
         os.utime(file, (1, 1))
-    monkeypatch.setattr(weights, "find_gguf", lambda *a: pytest.fail("convierte"))
+    monkeypatch.setattr(
+        weights, "find_gguf", lambda *a: pytest.fail("convierte")
+    )
     assert fetch_weights(spec) == folder
 
 
@@ -188,7 +202,9 @@ def test_local_file_by_variable(spec, clean_machine, tiny_gguf, monkeypatch):
         (b"GGUF y se corta", "está cortado o es otro modelo"),
     ],
 )
-def test_bad_local_path(spec, clean_machine, tmp_path, monkeypatch, content, message):
+def test_bad_local_path(
+    spec, clean_machine, tmp_path, monkeypatch, content, message
+):
     path = tmp_path / "mio.gguf"
     if content == "folder":
         path.mkdir()
@@ -221,11 +237,15 @@ def test_no_network_and_no_cache(spec, clean_machine, monkeypatch):
     assert len(text.splitlines()) < 12
 
 
-def test_disk_without_room_stops_before_downloading(spec, clean_machine, monkeypatch):
+def test_disk_without_room_stops_before_downloading(
+    spec, clean_machine, monkeypatch
+):
     usage = shutil._ntuple_diskusage(10**12, 10**12, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     for source in ("_from_hub", "_from_mirror"):
-        monkeypatch.setattr(weights, source, lambda *a: pytest.fail("descarga"))
+        monkeypatch.setattr(
+            weights, source, lambda *a: pytest.fail("descarga")
+        )
     with pytest.raises(WeightsError, match="No hay sitio en disco") as error:
         fetch_weights(spec)
     assert "CURSO_LLM_CACHE" in str(error.value)
@@ -296,18 +316,26 @@ def test_second_notebook_waits_for_the_first(spec, clean_machine, tiny_gguf):
     assert spec.folder_name in other.communicate(timeout=120)[0]
 
 
-def test_hub_download_through_its_own_endpoint_setting(spec, tmp_path, tiny_gguf):
+def test_hub_download_through_its_own_endpoint_setting(
+    spec, tmp_path, tiny_gguf
+):
     repos = {"prueba/tiny": tiny_gguf.parent}
     with LocalHub(repos, REVISION) as hub:
         done = fetch_elsewhere(spec, tmp_path / "c", HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     assert spec.folder_name in done.stdout
-    assert ("HEAD", f"/prueba/tiny/resolve/{REVISION}/tiny.gguf", None) in hub.requests
+    assert (
+        "HEAD",
+        f"/prueba/tiny/resolve/{REVISION}/tiny.gguf",
+        None,
+    ) in hub.requests
     cached = list((tmp_path / "c" / "hf").rglob("tiny.gguf"))
     assert cached and cached[0].read_bytes() == tiny_gguf.read_bytes()
     # y sin red, lo que quedó en la caché del hub basta para convertir otra vez
     shutil.rmtree(tmp_path / "c" / spec.folder_name)
-    again = fetch_elsewhere(spec, tmp_path / "c", HF_ENDPOINT="http://127.0.0.1:9")
+    again = fetch_elsewhere(
+        spec, tmp_path / "c", HF_ENDPOINT="http://127.0.0.1:9"
+    )
     assert again.returncode == 0, again.stderr
 
 

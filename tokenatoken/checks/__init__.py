@@ -14,7 +14,11 @@ import traceback
 from dataclasses import dataclass
 
 _EXERCISES = {}
-_MARKS = {True: ("✔", "#00735C"), False: ("✘", "#A33B00"), None: ("…", "#555555")}
+_MARKS = {
+    True: ("✔", "#00735C"),
+    False: ("✘", "#A33B00"),
+    None: ("…", "#555555"),
+}
 
 
 class Pendiente(Exception):
@@ -34,7 +38,9 @@ class Verdict:
     message: str
 
     def __repr__(self) -> str:
-        return f"{_MARKS[self.ok][0]} Ejercicio {self.exercise}. {self.message}"
+        return (
+            f"{_MARKS[self.ok][0]} Ejercicio {self.exercise}. {self.message}"
+        )
 
     def _repr_html_(self) -> str:
         mark, color = _MARKS[self.ok]
@@ -64,14 +70,18 @@ def check(number: str, *answers) -> Verdict:
     _load_units()
     if number not in _EXERCISES:
         known = ", ".join(sorted(_EXERCISES))
-        return Verdict(str(number), False, f"No existe ese ejercicio. Hay: {known}.")
+        return Verdict(
+            str(number), False, f"No existe ese ejercicio. Hay: {known}."
+        )
     function, success = _EXERCISES[number]
     try:
         if any(a is ... or a is None for a in answers):
             raise Pendiente
         function(*answers)
     except Pendiente:
-        return Verdict(number, None, "Pendiente: rellena el hueco de la celda anterior.")
+        return Verdict(
+            number, None, "Pendiente: rellena el hueco de la celda anterior."
+        )
     except Hint as hint:
         return Verdict(number, False, str(hint))
     except Exception as error:

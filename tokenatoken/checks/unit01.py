@@ -56,8 +56,12 @@ def chat_prompt(chatml, there_and_back):
     """`chatml(str) -> str` y `there_and_back(str) -> str`."""
     for message in (HAIKU, "Hola", "¿Qué es «<» en C?\nResponde en una línea"):
         ours = call(chatml, message)
-        expect(isinstance(ours, str), "chatml tiene que devolver un texto (str).")
-        good = f"<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant\n"
+        expect(
+            isinstance(ours, str), "chatml tiene que devolver un texto (str)."
+        )
+        good = (
+            f"<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant\n"
+        )
         if ours != good:
             raise Hint(_prompt_hint(ours, message))
     expect(_count(call(chatml, HAIKU)) == 16, "No salen 16 tokens.")
@@ -130,7 +134,9 @@ def cost(estimate_cost):
 
 def _count_hint(n, text: str, good: int) -> str:
     if n == len(text.split()):
-        return "Has contado palabras. El precio va por tokens: ¿quién los cuenta?"
+        return (
+            "Has contado palabras. El precio va por tokens: ¿quién los cuenta?"
+        )
     if n in (len(text), len(text.encode())):
         return "Has contado caracteres o bytes, no tokens."
     if n == len(text) // 4 or n == round(len(text) / 4):
@@ -144,12 +150,16 @@ def _count_hint(n, text: str, good: int) -> str:
     )
 
 
-@exercise("01.3", "¡Correcto! El tamaño en letras y en tokens son cosas distintas.")
+@exercise(
+    "01.3", "¡Correcto! El tamaño en letras y en tokens son cosas distintas."
+)
 def words(one, five):
     """Dos palabras del párrafo: una de 1 token y otra de 5 o más."""
     inside = set("".join(c if c.isalpha() else " " for c in PARAGRAPH).split())
     for word in (one, five):
-        expect(isinstance(word, str), f"{word!r} no es un texto entre comillas.")
+        expect(
+            isinstance(word, str), f"{word!r} no es un texto entre comillas."
+        )
         expect(
             word in inside,
             f"«{word}» no es una palabra del párrafo, escrita tal cual: sin "
@@ -186,10 +196,15 @@ def space(change_with_space):
                 f"Sobra «{extra[0]}»: su número de tokens no cambia, aunque sus ids "
                 "sí. Compara cuántos hay, no cuáles son."
             )
-        expect(answer == good, "Están todas: déjalas en el orden en que llegan.")
+        expect(
+            answer == good, "Están todas: déjalas en el orden en que llegan."
+        )
 
 
-@exercise("01.5", "¡Correcto! Tu BPE codifica como la biblioteca y no pierde un byte.")
+@exercise(
+    "01.5",
+    "¡Correcto! Tu BPE codifica como la biblioteca y no pierde un byte.",
+)
 def bpe(bpe_encode, bpe_decode):
     """`bpe_encode(text, merges) -> ids` y `bpe_decode(ids, merges) -> text`.
 
@@ -197,20 +212,31 @@ def bpe(bpe_encode, bpe_decode):
     id 256 + i. La verdad es el BPE de la biblioteca tokenizers.
     """
     merges = [(97, 97), (256, 97), (98, 256), (195, 177), (99, 108), (260, 97)]
-    texts = ("aaaa baa aaab", "clavó un clavito", "ñandú 🤖", "baaaa", "", "\x00é")
+    texts = (
+        "aaaa baa aaab",
+        "clavó un clavito",
+        "ñandú 🤖",
+        "baaaa",
+        "",
+        "\x00é",
+    )
     for text in texts:
         ids = call(bpe_encode, text, list(merges))
         try:
             ids = [int(i) for i in ids]
         except (TypeError, ValueError):
-            raise Hint("bpe_encode tiene que devolver una lista de enteros.") from None
+            raise Hint(
+                "bpe_encode tiene que devolver una lista de enteros."
+            ) from None
         good = _library_bpe(text, merges)
         if ids != good:
             raise Hint(_bpe_hint(ids, good, text))
     for text in (*texts, *ROUND_TRIP):
         back = call(bpe_decode, _library_bpe(text, merges), list(merges))
         if isinstance(back, bytes):
-            raise Hint("bpe_decode devuelve bytes; conviértelos en texto (UTF-8).")
+            raise Hint(
+                "bpe_decode devuelve bytes; conviértelos en texto (UTF-8)."
+            )
         expect(
             back == text,
             f"Al decodificar los ids de {text!r} sale {back!r}. Deshaz cada id en "
@@ -248,18 +274,28 @@ def _library_bpe(text: str, merges) -> list[int]:
     vocab = {name: i for i, name in enumerate(names)}
     pairs = [(names[left], names[right]) for left, right in merges]
     tokenizer = Tokenizer(BPE(vocab=vocab, merges=pairs))
-    return tokenizer.encode("".join(names[b] for b in text.encode("utf-8"))).ids
+    return tokenizer.encode(
+        "".join(names[b] for b in text.encode("utf-8"))
+    ).ids
 
 
-@exercise("01.6", "¡Caso resuelto! Unos ids solo significan algo con su tokenizador.")
+@exercise(
+    "01.6", "¡Caso resuelto! Unos ids solo significan algo con su tokenizador."
+)
 def detective(culprits):
     """`{"A": tokenizador, "B": …, "C": …}`."""
-    expect(isinstance(culprits, dict), "Responde con un diccionario {'A': …, 'B': …}.")
+    expect(
+        isinstance(culprits, dict),
+        "Responde con un diccionario {'A': …, 'B': …}.",
+    )
     if any(v is ... for v in culprits.values()):
         raise Pendiente
     names = sorted(LOGS.values())
     for log in LOGS:
-        expect(log in culprits, f"Falta el registro {log}: pon un tokenizador a cada uno de los tres.")
+        expect(
+            log in culprits,
+            f"Falta el registro {log}: pon un tokenizador a cada uno de los tres.",
+        )
         expect(
             culprits[log] in names,
             f"«{culprits[log]}» no es ninguno de los sospechosos: {', '.join(names)}.",
