@@ -1,6 +1,6 @@
-"""Leer un fichero GGUF: metadatos y pesos descuantizados a fp32.
+"""Leer un archivo GGUF: metadatos y pesos descuantizados a fp32.
 
-No sabe nada de redes, de descargas ni de tokenizadores: abre un fichero y
+No sabe nada de redes, de descargas ni de tokenizadores: abre un archivo y
 entrega números. El formato está descrito en
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. La cabecera se lee
 aquí, y no con `gguf.GGUFReader`, porque ese lector crea varios objetos de
@@ -59,7 +59,7 @@ class _Header:
 
 
 def is_gguf(path: str | Path) -> bool:
-    """True si los cuatro primeros bytes del fichero son «GGUF»."""
+    """True si los cuatro primeros bytes del archivo son «GGUF»."""
     with open(path, "rb") as file:
         return file.read(4) == b"GGUF"
 
@@ -69,13 +69,13 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
 
     `metadata`: nombre → valor de Python. `tensors`: nombre → `(tipo, forma,
     bytes)`, con la forma en el orden de PyTorch (`[filas, columnas]`) y los
-    bytes como vista `uint8` del fichero (`[filas, bytes_por_fila]`), sin
+    bytes como vista `uint8` del archivo (`[filas, bytes_por_fila]`), sin
     copiarlos a memoria. Lanza `ValueError` si no es un GGUF entero.
     """
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if not is_gguf(path):
-        raise ValueError(f"{path} no es un fichero GGUF")
+        raise ValueError(f"{path} no es un archivo GGUF")
     buffer = np.memmap(path, mode="r")
     head = _Header(memoryview(buffer))
     try:

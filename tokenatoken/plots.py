@@ -71,7 +71,6 @@ def finish(figure, text: str) -> Picture:
     figure.savefig(
         buffer,
         format="png",
-        bbox_inches="tight",
         facecolor="white",
         metadata={"Software": None},
     )
@@ -99,22 +98,26 @@ def token_strip(
         rows[-1].append((used, cells, shown, token_id, index))
         used += cells
     with plt.rc_context(STYLE):
-        height = 0.85 * len(rows) + (0.55 if title else 0.1)
-        figure, axes = plt.subplots(figsize=(11, height))
+        top = 0.5 if title else 0.1  # pulgadas
+        height = 0.85 * len(rows) + top
+        figure = plt.figure(figsize=(11, height))
+        axes = figure.add_axes((0.01, 0, 0.98, 1 - top / height))
         for y, row in enumerate(rows):
             for x, cells, shown, token_id, index in row:
                 color = TOKEN_COLORS[index % len(TOKEN_COLORS)]
-                box = plt.Rectangle((x, -y), cells - 0.15, 0.52, color=color)
+                box = plt.Rectangle((x, -y), cells - 0.15, 0.55, color=color)
                 axes.add_patch(box)
                 center = x + (cells - 0.15) / 2
                 style = dict(ha="center", va="center", family=_MONO)
-                axes.text(center, -y + 0.25, shown, size=16, **style)
-                axes.text(center, -y - 0.16, token_id, size=13, **style)
+                axes.text(center, -y + 0.27, shown, size=16, **style)
+                axes.text(center, -y - 0.18, token_id, size=13, **style)
         axes.set_xlim(0, width)
-        axes.set_ylim(-len(rows) + 0.62, 0.6)
+        axes.set_ylim(-len(rows) + 0.65, 0.65)
         axes.axis("off")
         if title:
-            axes.set_title(title, loc="left")
+            size = STYLE["axes.titlesize"]
+            place = dict(x=0.01, y=1 - 0.1 / height, va="top")
+            figure.text(s=title, size=size, weight="bold", **place)
         listing = " | ".join(
             f"{label} {token_id}" for label, token_id in pieces
         )
@@ -128,7 +131,7 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
     thick = 0.8 / len(names)
     with plt.rc_context(STYLE):
         tall = 1.3 + 0.36 * len(names) * len(groups)
-        figure, axes = plt.subplots(figsize=(11, tall))
+        figure, axes = plt.subplots(figsize=(11, tall), layout="constrained")
         for j, name in enumerate(names):
             places = [
                 i + (j - (len(names) - 1) / 2) * thick
@@ -145,11 +148,8 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
         axes.set_xlabel(xlabel)
         axes.set_title(title, loc="left")
         axes.grid(axis="x", alpha=0.3)
-        axes.legend(
-            loc="upper right",
-            bbox_to_anchor=(1, -0.8 / tall),
-            ncols=len(names),
-            frameon=False,
+        figure.legend(
+            loc="outside lower right", ncols=len(names), frameon=False
         )
         rows = (
             f"{group}: "
@@ -166,7 +166,7 @@ def line(
 ) -> Picture:
     """Una curva con sus puntos; el primero y el último llevan su valor."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(11, 4.2))
+        figure, axes = plt.subplots(figsize=(11, 4.2), layout="constrained")
         axes.plot(x, y, "o-", color=PALETTE[0], lw=2.5, ms=8)
         for i in (0, -1):
             axes.annotate(

@@ -1,7 +1,7 @@
 """Convertir una sola vez el GGUF del curso en una carpeta que carga deprisa.
 
 La carpeta tiene lo que espera `from_pretrained`: `model.safetensors` en fp32,
-configuración y tokenizador. No sabe de dónde vino el fichero ni quién va a
+configuración y tokenizador. No sabe de dónde vino el archivo ni quién va a
 usarlo. Se guarda en fp32 y no en 16 bits para que los pesos sean, bit a bit,
 los que da transformers al leer el GGUF.
 """
@@ -46,8 +46,8 @@ def transformers_name(gguf_name: str) -> str:
 def build_config(metadata: dict):
     """`(Qwen2Config, GenerationConfig)` a partir de los metadatos del GGUF.
 
-    El fichero guarda un solo id de fin; el modelo termina también con
-    `<|endoftext|>`, que en el fichero figura como relleno.
+    El archivo guarda un solo id de fin; el modelo termina también con
+    `<|endoftext|>`, que en el archivo figura como relleno.
     """
     from transformers import GenerationConfig, Qwen2Config
 
@@ -122,7 +122,7 @@ def build_tokenizer(metadata: dict):
     tokenizer.eos_token = tokens[metadata["tokenizer.ggml.eos_token_id"]]
     ours = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     if ours != tokens[: len(tokenizer)]:
-        raise ValueError("el tokenizador no asigna los ids del fichero")
+        raise ValueError("el tokenizador no asigna los ids del archivo")
     return tokenizer
 
 
@@ -151,13 +151,13 @@ def progress(total: int, text: str) -> tqdm:
 
 
 def sha256(path: Path) -> str:
-    """Suma SHA-256 de un fichero, en hexadecimal."""
+    """Suma SHA-256 de un archivo, en hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_stamp(folder: Path) -> None:
-    """Deja constancia de cada fichero (tamaño, fecha y suma) en `STAMP`."""
+    """Deja constancia de cada archivo (tamaño, fecha y suma) en `STAMP`."""
     files = {
         f.name: {**_quick(f), "sha256": sha256(f)}
         for f in sorted(folder.iterdir())
@@ -168,7 +168,7 @@ def write_stamp(folder: Path) -> None:
 
 
 def is_prepared(folder: Path) -> bool:
-    """True si la carpeta está entera. Mira tamaño y fecha de cada fichero;
+    """True si la carpeta está entera. Mira tamaño y fecha de cada archivo;
     si alguna fecha cambió (una copia, por ejemplo), compara la suma."""
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))

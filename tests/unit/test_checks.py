@@ -1,5 +1,9 @@
 """La maquinaria de corrección: un veredicto en español, pase lo que pase."""
 
+import functools
+import json
+
+import numpy as np
 import pytest
 
 from tokenatoken import checks
@@ -49,9 +53,25 @@ def test_unknown_exercise_lists_the_known_ones():
     assert "01.1" in check("00.0").message
 
 
-def test_wrong_number_of_answers_never_raises():
-    assert check("99.1").ok is False
-    assert check("99.1", 1, 2).ok is False
+def test_wrong_number_of_answers_is_told():
+    for answers in ((), (len, len)):
+        verdict = check("99.1", *answers)
+        assert verdict.ok is False and "1 respuesta" in verdict.message
+
+
+def test_nothing_escapes():
+    def leaves(x):
+        raise SystemExit("adiós")
+
+    assert check("99.1", leaves).ok is False
+    assert check(["99.1"], len).ok is False
+    assert check("99.1", functools.partial(lambda x, y: None, 1)).ok is False
+    assert check("99.1", lambda x: np.array([6, 6])).ok is False
+
+
+def test_library_lines_are_not_blamed():
+    verdict = check("99.1", lambda x: json.loads("{"))
+    assert "json.loads" in verdict.message and "decoder" not in verdict.message
 
 
 def test_html_is_escaped_and_has_the_mark():

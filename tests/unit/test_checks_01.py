@@ -4,12 +4,13 @@ import unicodedata
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tokenatoken.checks import check
 from tokenatoken.checks.unit01 import LOGS, PARAGRAPH
 from tokenatoken.runtime import load_tokenizer
-from tokenatoken.tokens import encode
+from tokenatoken.tokens import encode, token_bytes
 
 TOKENIZER = load_tokenizer()
 
@@ -78,6 +79,52 @@ def test_reference_is_accepted(number):
     assert verdict.ok is True, verdict
 
 
+def two_levels(ids, merges):
+    for _ in range(2):
+        ids = [j for i in ids for j in ([i] if i < 256 else merges[i - 256])]
+    return bytes(ids).decode()
+
+
+def by_words(text, merges):
+    words = [bpe_encode(word, merges) for word in text.split(" ")]
+    return [i for word in words for i in (*word, 32)][:-1]
+
+
+def empties_merges(text, merges):
+    ids, new_id = list(text.encode()), 256
+    while merges:
+        ids = merge(ids, merges.pop(0), new_id)
+        new_id += 1
+    return ids
+
+
+def first_id_is(start):
+    def encode_from(text, merges):
+        ids = list(text.encode())
+        for new_id, pair in enumerate(merges, start):
+            ids = merge(ids, pair, new_id)
+        return ids
+
+    return encode_from
+
+
+def by_lines(path, price):
+    with open(path, encoding="utf-8") as file:
+        count = sum(n(line) for line in file)
+    return count, count * price / 1e6
+
+
+def by_chunks(path, price):
+    text = path.read_text(encoding="utf-8")
+    count = sum(n(text[i : i + 1000]) for i in range(0, len(text), 1000))
+    return count, count * price / 1e6
+
+
+def stripped(path, price):
+    count = n(path.read_text(encoding="utf-8").rstrip("\n"))
+    return count, count * price / 1e6
+
+
 def with_system(message):
     system = "<|im_start|>system\nEres útil.<|im_end|>\n"
     return system + chatml(message)
@@ -128,6 +175,13 @@ def by_codepoint(text, merges):
     return ids
 
 
+def in_latin1(text, merges):
+    ids = list(text.encode("latin-1", "replace"))
+    for new_id, pair in enumerate(merges, 256):
+        ids = merge(ids, pair, new_id)
+    return ids
+
+
 def decode_one_by_one(ids, merges):
     return "".join(table(merges)[i].decode(errors="replace") for i in ids)
 
@@ -144,6 +198,93 @@ def decode_one_level(ids, merges):
 
 
 MUTANTS = {
+    "mensaje sin bordes": ("01.1", (lambda m: chatml(m.strip()), back)),
+    "se salta los especiales": (
+        "01.1",
+        (
+            chatml,
+            lambda t: TOKENIZER.decode(
+                encode(TOKENIZER, t), skip_special_tokens=True
+            ),
+        ),
+    ),
+    "vuelta que devuelve ids": (
+        "01.1",
+        (chatml, lambda t: encode(TOKENIZER, t)),
+    ),
+    "vuelta que devuelve un array": (
+        "01.1",
+        (chatml, lambda t: np.array(encode(TOKENIZER, t))),
+    ),
+    "papel en español": (
+        "01.1",
+        (lambda m: chatml(m).replace("user", "usuario"), back),
+    ),
+    "línea a línea con saltos": ("01.2", (by_lines,)),
+    "a trozos": ("01.2", (by_chunks,)),
+    "sin el salto final": ("01.2", (stripped,)),
+    "precio fijo": (
+        "01.2",
+        (lambda p, x: (cost(p, x)[0], cost(p, 2.5)[1]),),
+    ),
+    "coste redondeado": (
+        "01.2",
+        (lambda p, x: (cost(p, x)[0], round(cost(p, x)[1], 4)),),
+    ),
+    "coste sin dividir": (
+        "01.2",
+        (lambda p, x: (cost(p, x)[0], cost(p, x)[0] * x),),
+    ),
+    "coste en texto": (
+        "01.2",
+        (lambda p, x: (cost(p, x)[0], f"{cost(p, x)[1]} €"),),
+    ),
+    "ids en vez de cuántos": (
+        "01.2",
+        (lambda p, x: (encode(TOKENIZER, p.read_text()), cost(p, x)[1]),),
+    ),
+    "bajan y luego suben": (
+        "01.4",
+        (
+            lambda ws: (
+                [w for w in ws if n(w) > n(" " + w)]
+                + [w for w in ws if n(w) < n(" " + w)]
+            ),
+        ),
+    ),
+    "sin repetidas": ("01.4", (lambda ws: list(dict.fromkeys(spaced(ws))),)),
+    "tuplas": ("01.4", (lambda ws: [(w, n(w)) for w in spaced(ws)],)),
+    "arrays": ("01.4", (lambda ws: [np.array([1, 2])],)),
+    "dos niveles": ("01.5", (bpe_encode, two_levels)),
+    "palabra a palabra": ("01.5", (by_words, bpe_decode)),
+    "vacía las fusiones": ("01.5", (empties_merges, bpe_decode)),
+    "ids desde 257": ("01.5", (first_id_is(257), bpe_decode)),
+    "ids desde 0": ("01.5", (first_id_is(0), bpe_decode)),
+    "ids como texto": (
+        "01.5",
+        (lambda t, m: [str(i) for i in bpe_encode(t, m)], bpe_decode),
+    ),
+    "en minúsculas": (
+        "01.5",
+        (lambda t, m: bpe_encode(t.lower(), m), bpe_decode),
+    ),
+    "sin bordes": (
+        "01.5",
+        (lambda t, m: bpe_encode(t.strip(), m), bpe_decode),
+    ),
+    "en latin-1": ("01.5", (in_latin1, bpe_decode)),
+    "decodifica a bytearray": (
+        "01.5",
+        (bpe_encode, lambda i, m: bytearray(bpe_decode(i, m).encode())),
+    ),
+    "tokenizadores enteros": (
+        "01.6",
+        ({log: load_tokenizer(name) for log, name in LOGS.items()},),
+    ),
+    "nombres en un array": (
+        "01.6",
+        ({k: np.array([v]) for k, v in LOGS.items()},),
+    ),
     "plantilla sin salto final": ("01.1", (lambda m: chatml(m)[:-1], back)),
     "turno del modelo cerrado": (
         "01.1",
@@ -167,7 +308,7 @@ MUTANTS = {
     ),
     "devuelve ids": ("01.1", (lambda m: encode(TOKENIZER, chatml(m)), back)),
     "vuelta sin pasar por ids": ("01.1", (chatml, lambda t: t)),
-    "vuelta normalizada sin ids": (
+    "vuelta en NFD": (
         "01.1",
         (chatml, lambda t: unicodedata.normalize("NFD", t)),
     ),
@@ -340,6 +481,72 @@ def test_partial_answers_are_pending():
     assert check("01.1", chatml, lambda t: ...).ok is None
     assert check("01.3", "mate", ...).ok is None
     assert check("01.6", {"A": ..., "B": ..., "C": ...}).ok is None
+    assert check("01.2", lambda path, price: (..., ...)).ok is None
+
+
+OTHER_RIGHT_ANSWERS = {
+    "recuento de numpy y lista": (
+        "01.2",
+        (lambda p, x: [np.int64(cost(p, x)[0]), cost(p, x)[1]],),
+    ),
+    "lee con newline": (
+        "01.2",
+        (
+            lambda p, x: (
+                n(p.read_bytes().decode()),
+                n(p.read_bytes().decode()) * x / 1e6,
+            ),
+        ),
+    ),
+    "ids en un array": (
+        "01.5",
+        (lambda t, m: np.array(bpe_encode(t, m), int), bpe_decode),
+    ),
+    "ids en un generador": (
+        "01.5",
+        (lambda t, m: (i for i in bpe_encode(t, m)), bpe_decode),
+    ),
+    "otra palabra": ("01.3", ("qué", "desentrañaba")),
+    "vuelta por bytes": (
+        "01.1",
+        (
+            chatml,
+            lambda t: b"".join(
+                token_bytes(TOKENIZER, i) for i in encode(TOKENIZER, t)
+            ).decode(),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RIGHT_ANSWERS)
+def test_other_right_answers_are_accepted(name):
+    number, answers = OTHER_RIGHT_ANSWERS[name]
+    verdict = check(number, *answers)
+    assert verdict.ok is True, verdict
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("en latin-1", "bytes UTF-8"),
+        ("por carácter", "bytes UTF-8"),
+        ("ids desde 257", "256 + i"),
+        ("sin fusiones", "guardas el resultado"),
+        ("fusiones al revés", "en el orden de la lista"),
+        ("la pieza más larga", "pieza más larga"),
+        ("precio por mil", "por cada mil"),
+        ("coste sin dividir", "dividido por el millón"),
+        ("cuenta palabras", "palabras"),
+        ("papel en español", "papel de la persona"),
+        ("tuplas", "tal como llegan"),
+        ("bajan y luego suben", "orden"),
+        ("vacía las fusiones", "sin vaciarla"),
+    ],
+)
+def test_hint_names_the_mechanism(name, words):
+    number, answers = MUTANTS[name]
+    assert words in check(number, *answers).message
 
 
 def test_every_check_has_mutants():

@@ -31,12 +31,12 @@ def test_cut_file_is_an_error_in_spanish(tiny_gguf, tmp_path, size):
     path = tmp_path / "cortado.gguf"
     path.write_bytes(tiny_gguf.read_bytes()[:size])
     with pytest.raises(
-        ValueError, match="no es un fichero GGUF|incompleto o dañado"
+        ValueError, match="no es un archivo GGUF|incompleto o dañado"
     ):
         read_gguf(path)
 
 
 def test_other_formats_are_refused(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04" + bytes(100))
-    with pytest.raises(ValueError, match="no es un fichero GGUF"):
+    with pytest.raises(ValueError, match="no es un archivo GGUF"):
         read_gguf(tmp_path / "x.zip")

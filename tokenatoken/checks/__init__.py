@@ -9,7 +9,10 @@ ejercicios en un módulo propio (`unit01`, …).
 
 import html
 import importlib
+import inspect
+import operator
 import pkgutil
+import sysconfig
 import traceback
 from dataclasses import dataclass
 
@@ -19,6 +22,12 @@ _MARKS = {
     False: ("✘", "#A33B00"),
     None: ("…", "#555555"),
 }
+_NOT_YOURS = (
+    sysconfig.get_path("stdlib"),
+    "site-packages",
+    "tokenatoken",
+    "<frozen",
+)
 
 
 class Pendiente(Exception):
@@ -38,16 +47,16 @@ class Verdict:
     message: str
 
     def __repr__(self) -> str:
-        return (
-            f"{_MARKS[self.ok][0]} Ejercicio {self.exercise}. {self.message}"
-        )
+        mark = _MARKS[self.ok][0]
+        return f"{mark} Ejercicio {self.exercise}. {self.message}"
 
     def _repr_html_(self) -> str:
         mark, color = _MARKS[self.ok]
         text = html.escape(self.message).replace("\n", "<br>")
         return (
             f'<div role="status" style="border-left:5px solid {color};'
-            f'padding:6px 10px"><b>{mark} Ejercicio {self.exercise}.</b> {text}</div>'
+            f'padding:6px 10px"><b>{mark} Ejercicio {self.exercise}.</b> '
+            f"{text}</div>"
         )
 
 
@@ -67,42 +76,54 @@ def check(number: str, *answers) -> Verdict:
     `answers`: lo que has escrito (valores o funciones). Devuelve un
     `Verdict`; con un número desconocido lo dice y enumera los que hay.
     """
-    _load_units()
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    number = str(number)
     if number not in _EXERCISES:
         known = ", ".join(sorted(_EXERCISES))
-        return Verdict(
-            str(number), False, f"No existe ese ejercicio. Hay: {known}."
-        )
+        text = f"No existe ese ejercicio. Hay: {known}."
+        return Verdict(number, False, text)
     function, success = _EXERCISES[number]
+    wanted = len(inspect.signature(function).parameters)
     try:
         if any(a is ... or a is None for a in answers):
             raise Pendiente
+        expect(
+            len(answers) == wanted,
+            f"Se corrige con {wanted} respuesta(s) y has pasado "
+            f"{len(answers)}: usa la celda de corrección tal como está.",
+        )
         function(*answers)
     except Pendiente:
-        return Verdict(
-            number, None, "Pendiente: rellena el hueco de la celda anterior."
-        )
+        text = "Pendiente: rellena el hueco de la celda anterior."
+        return Verdict(number, None, text)
     except Hint as hint:
         return Verdict(number, False, str(hint))
-    except Exception as error:
-        return Verdict(number, False, _own_error(error))
+    except Exception as error:  # la respuesta no es de un tipo comparable
+        text = (
+            f"No sé leer tu respuesta ({type(error).__name__}: {error}). "
+            "Comprueba con type() que devuelves lo que pide el enunciado."
+        )
+        return Verdict(number, False, text)
     return Verdict(number, True, success)
 
 
 def call(function, *arguments):
-    """Llama a la función del alumno; un hueco sin rellenar es `Pendiente`."""
-    if not callable(function):
-        raise Hint(
-            f"Esperaba una función y he recibido {type(function).__name__}: pasa "
-            "su nombre, sin paréntesis."
-        )
-    result = function(*arguments)
+    """Llama a la función del alumno. Un hueco sin rellenar es `Pendiente`;
+    un `return` olvidado o una excepción suya, una `Hint`."""
+    expect(
+        callable(function),
+        f"Esperaba una función y he recibido {type(function).__name__}: pasa "
+        "su nombre, sin paréntesis.",
+    )
+    name = getattr(function, "__name__", "tu función")
+    try:
+        result = function(*arguments)
+    except (Exception, SystemExit) as error:
+        raise Hint(_own_error(error)) from error
     if result is ...:
         raise Pendiente
-    expect(
-        result is not None,
-        f"{function.__name__} devuelve None. ¿Le falta el return?",
-    )
+    expect(result is not None, f"{name} devuelve None. ¿Le falta el return?")
     return result
 
 
@@ -112,16 +133,19 @@ def expect(condition: bool, hint: str) -> None:
         raise Hint(hint)
 
 
-def _own_error(error: Exception) -> str:
+def as_int(value, hint: str) -> int:
+    """El valor como entero (también de numpy o torch), o la pista."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise Hint(hint) from None
+
+
+def _own_error(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if "tokenatoken" not in f.filename]
-    where = f" (línea {ours[-1].lineno}: {ours[-1].line})" if ours else ""
+    yours = [f for f in frames if not any(p in f.filename for p in _NOT_YOURS)]
+    where = f" (línea {yours[-1].lineno}: {yours[-1].line})" if yours else ""
     return (
-        f"Tu código lanza {type(error).__name__}: {error}{where}. Ejecútalo tú "
+        f"Tu código lanza {type(error).__name__}: {error}{where}. Ejecútalo "
         "con una entrada corta y mira en qué línea se detiene."
     )
-
-
-def _load_units() -> None:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
