@@ -50,6 +50,7 @@ ANY_BADGE = re.compile(r"^(?:INSIGNIA|\[!\[Abrir en Colab\].*)$", re.M)
 ANY_TARGET = re.compile(
     r"(colab\.research\.google\.com/github/)[^/]+/[^/]+/blob/[^/]+/"
 )
+ANY_CLONE = re.compile(r"git clone https://github\.com/\S+ && cd \S+")
 
 
 def repository() -> str:
@@ -102,7 +103,11 @@ def stamped() -> dict[Path, str]:
     readme = ROOT / "README.md"
     if readme.exists():
         text = readme.read_text(encoding="utf-8")
-        result[readme] = ANY_TARGET.sub(rf"\g<1>{repo}/blob/{version}/", text)
+        text = ANY_TARGET.sub(rf"\g<1>{repo}/blob/{version}/", text)
+        clone = (
+            f"git clone https://github.com/{repo} && cd {repo.split('/')[1]}"
+        )
+        result[readme] = ANY_CLONE.sub(clone, text)
     return result
 
 
