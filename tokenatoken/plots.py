@@ -148,9 +148,9 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
         axes.set_xlabel(xlabel)
         axes.set_title(title, loc="left")
         axes.grid(axis="x", alpha=0.3)
-        figure.legend(
-            loc="outside lower right", ncols=len(names), frameon=False
-        )
+        if len(names) > 1:
+            place = dict(loc="outside lower right", ncols=len(names))
+            figure.legend(**place, frameon=False)
         rows = (
             f"{group}: "
             + ", ".join(
@@ -194,3 +194,84 @@ def _drawable(label: str) -> str:
     return "".join(
         c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in label
     )
+
+
+def heatmap(
+    matrix, rows: list[str], columns: list[str], title: str, decimals: int = 2
+) -> Picture:
+    """Mapa de calor con el valor escrito en cada casilla.
+
+    `matrix`: `[filas, columnas]`; una casilla NaN se deja en blanco.
+    """
+    height = 1.4 + 0.52 * len(rows)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(11, height), layout="constrained")
+        values = [[float(v) for v in row] for row in matrix]
+        known = [v for row in values for v in row if v == v]
+        low, high = min(known), max(known)
+        axes.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+        for y, row in enumerate(values):
+            for x, value in enumerate(row):
+                if value != value:
+                    continue
+                dark = value < (low + high) / 2
+                axes.text(
+                    x,
+                    y,
+                    number(value, decimals),
+                    ha="center",
+                    va="center",
+                    color="white" if dark else "black",
+                    fontsize=13,
+                )
+        turn = dict(rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xticks(range(len(columns)), columns, **turn)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, loc="left")
+        lines = (
+            f"{name}: "
+            + ", ".join(
+                f"{c} {number(v, decimals)}"
+                for c, v in zip(columns, row)
+                if v == v
+            )
+            for name, row in zip(rows, values)
+        )
+        return finish(figure, f"{title}.\n" + "\n".join(lines))
+
+
+def flow(steps: list[tuple[str, str, str]], title: str) -> Picture:
+    """Diagrama de un recorrido, de arriba abajo: una caja por paso.
+
+    `steps`: `(nombre, forma, detalle)`. La forma va a la izquierda, junto a
+    la flecha que entra; el detalle, dentro de la caja.
+    """
+    with plt.rc_context(STYLE):
+        height = 0.6 + 0.92 * len(steps)
+        figure = plt.figure(figsize=(11, height))
+        axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.5 / height))
+        for i, (name, shape, detail) in enumerate(steps):
+            color = TOKEN_COLORS[i % len(TOKEN_COLORS)]
+            box = plt.Rectangle((3.1, -i - 0.31), 7.8, 0.62, color=color)
+            axes.add_patch(box)
+            axes.text(3.3, -i, name, va="center", size=16, weight="bold")
+            axes.text(10.7, -i, detail, va="center", ha="right", size=14)
+            place = dict(va="center", ha="right", size=15, family=_MONO)
+            axes.text(2.85, -i, shape, **place)
+            if i + 1 < len(steps):
+                axes.annotate(
+                    "",
+                    (7, -i - 0.69),
+                    (7, -i - 0.31),
+                    arrowprops=dict(arrowstyle="->", lw=2, color="#555555"),
+                )
+        axes.set_xlim(0, 11)
+        axes.set_ylim(-len(steps) + 0.55, 0.45)
+        axes.axis("off")
+        size = STYLE["axes.titlesize"]
+        place = dict(x=0.01, y=1 - 0.1 / height, va="top")
+        figure.text(s=title, size=size, weight="bold", **place)
+        lines = (f"{n} {s}: {d}".strip(": ") for n, s, d in steps)
+        return finish(figure, f"{title}.\n" + "\n".join(lines))

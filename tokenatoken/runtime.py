@@ -3,6 +3,7 @@
 No sabe nada de muestreo ni de bucles de generación.
 """
 
+import json
 import os
 import platform
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedTokenizerFast,
@@ -114,6 +117,31 @@ def load_tokenizer(name: str = DEFAULT_MODEL):
     if spec.repo is None:
         return AutoTokenizer.from_pretrained(fetch_weights())
     return _from_hub(AutoTokenizer, spec)
+
+
+def load_config(name: str):
+    """Configuración de un modelo de `MODELS`, sin descargar sus pesos.
+
+    La de «qwen3-4b» y «phi-3-mini» se pide al hub, en su revisión fijada; si
+    no hay red, sale de `data/configs.json`, un extracto de esa misma
+    revisión. La del modelo del curso está en su carpeta.
+    """
+    spec = _known(name, MODELS, "modelo")
+    if spec.repo is None:
+        return AutoConfig.from_pretrained(fetch_weights())
+    where = dict(repo_id=spec.repo, filename="config.json")
+    try:  # un sondeo corto: sin red, el hub reintenta más de veinte segundos
+        url = hf_hub_url(**where, revision=spec.revision)
+        get_hf_file_metadata(url, timeout=5)
+        return AutoConfig.from_pretrained(spec.repo, revision=spec.revision)
+    except Exception:
+        stored = json.loads((_DATA / "configs.json").read_text("utf-8"))
+    if name not in stored:
+        raise WeightsError(
+            f"No se ha podido leer la configuración de {spec.repo} y el curso "
+            "no trae una copia. Qué hacer: comprueba la conexión."
+        )
+    return AutoConfig.for_model(**stored[name])
 
 
 def pick_device(device=None) -> torch.device:

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from . import number
-from .plots import TOKEN_COLORS, Picture, token_strip
+from .plots import TOKEN_COLORS, Picture, heatmap, token_strip
 from .tokens import encode, token_label
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -115,4 +115,79 @@ def token_explorer(
     refresh()
     box = widgets.VBox([area, widgets.HBox([which, cost]), pieces, counts])
     show(box, token_strip(tokenizers[which.value], text))
+    return box
+
+
+def heat_svg(values, labels: list[str], title: str) -> str:
+    """Mapa de calor cuadrado en SVG, con su descripción para lectores de
+    pantalla. `values`: `[n, n]` entre 0 y 1; los ceros quedan en blanco."""
+    n, side, left, top = len(labels), 44, 130, 96
+    cells, notes = [], []
+    for y, row in enumerate(values):
+        best = max(range(n), key=lambda x: row[x])
+        notes.append(f"{labels[y]} atiende sobre todo a {labels[best]}")
+        for x in range(y + 1):
+            share = float(row[x])
+            color = "#fff" if share > 0.45 else "#000"
+            place = f'x="{left + side * x}" y="{top + side * y}"'
+            middle = (
+                f'x="{left + side * (x + 0.5)}" y="{top + side * (y + 0.6)}"'
+            )
+            cells.append(
+                f'<rect {place} width="{side - 2}" height="{side - 2}" '
+                f'fill="#0072B2" fill-opacity="{share:.3f}" stroke="#ccc"/>'
+                f'<text {middle} text-anchor="middle" font-size="13" '
+                f'fill="{color}">{round(100 * share)}</text>'
+            )
+    for i, label in enumerate(labels):
+        text = html.escape(label)
+        y = top + side * (i + 0.6)
+        x = left + side * (i + 0.5)
+        cells.append(
+            f'<text x="{left - 8}" y="{y}" text-anchor="end" font-size="15">'
+            f'{text}</text><text transform="translate({x},{top - 8}) '
+            f'rotate(-40)" font-size="15">{text}</text>'
+        )
+    size = f"{left + side * n + 60} {top + side * n + 6}"
+    about = html.escape(f"{title}. " + "; ".join(notes))
+    return (
+        f'<svg role="img" aria-label="{about}" viewBox="0 0 {size}" '
+        f'style="max-width:760px;width:100%;font-family:monospace">'
+        f"{''.join(cells)}</svg>"
+    )
+
+
+def attention_explorer(
+    attentions, labels: list[str], layer: int = 0, head: int = 0
+) -> widgets.VBox:
+    """Mapa de atención; al abrir, el de la capa y la cabeza que digas.
+
+    `attentions`: `[capas, cabezas, n, n]`, cada fila suma 1. `labels`: los n
+    tokens. En cada casilla, tanto por ciento de atención de la fila a la
+    columna.
+    """
+    which_layer = widgets.IntSlider(
+        value=layer, min=0, max=len(attentions) - 1, description="Capa"
+    )
+    which_head = widgets.IntSlider(
+        value=head, min=0, max=len(attentions[0]) - 1, description="Cabeza"
+    )
+    picture = widgets.HTML()
+
+    def refresh(_=None):
+        values = attentions[which_layer.value][which_head.value].tolist()
+        title = f"Capa {which_layer.value}, cabeza {which_head.value}"
+        picture.value = heat_svg(values, labels, title)
+
+    for control in (which_layer, which_head):
+        control.observe(refresh, names="value")
+    refresh()
+    box = widgets.VBox([widgets.HBox([which_layer, which_head]), picture])
+    shares = 100 * attentions[layer][head]
+    blank = [
+        [float(v) if x <= y else float("nan") for x, v in enumerate(row)]
+        for y, row in enumerate(shares)
+    ]
+    title = f"Atención en la capa {layer}, cabeza {head} (en %)"
+    show(box, heatmap(blank, labels, labels, title, decimals=0))
     return box

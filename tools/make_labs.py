@@ -6,7 +6,8 @@
 
 En una celda de código, lo que hay entre «### BEGIN SOLUTION» y «### END
 SOLUTION» se cambia por «# TU CÓDIGO AQUÍ» y las líneas «### STUB: …» que
-hubiera dentro («...» si no hay ninguna). Las celdas con la etiqueta
+hubiera dentro («...» si no hay ninguna). Para un «caza el bug», las líneas
+«### BUG: …» ocupan el sitio de la solución sin ninguna señal. Las celdas con la etiqueta
 «solo-solucion» desaparecen. Los laboratorios se guardan sin salidas.
 """
 
@@ -23,6 +24,7 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 STUB = re.compile(r"^[ \t]*### STUB: ?(.*)$", re.M)
+BUG = re.compile(r"^[ \t]*### BUG: ?(.*)$", re.M)
 
 
 def without_solution(source: str) -> str:
@@ -34,11 +36,13 @@ def without_solution(source: str) -> str:
 
     def gap(match):
         indent, body = match.groups()
-        lines = ["# TU CÓDIGO AQUÍ", *(STUB.findall(body) or ["..."])]
+        lines = BUG.findall(body)
+        if not lines:
+            lines = ["# TU CÓDIGO AQUÍ", *(STUB.findall(body) or ["..."])]
         return "\n".join((indent + line).rstrip() for line in lines)
 
     result = BLOCK.sub(gap, source)
-    if "SOLUTION" in result or "### STUB" in result:
+    if any(mark in result for mark in ("SOLUTION", "### STUB", "### BUG")):
         raise ValueError(
             f"marcas de solución sin pareja en la celda:\n{source}"
         )

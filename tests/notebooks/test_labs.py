@@ -26,7 +26,10 @@ def test_untouched_lab_runs_and_is_pending(path):
         for output in cell.outputs
     ]
     assert len(verdicts) >= 3
-    assert all("Pendiente" in verdict for verdict in verdicts), verdicts
+    assert not any("✔" in verdict for verdict in verdicts), verdicts
+    text = "".join(cell.source for cell in notebook.cells)
+    open_bugs = sum("Pendiente" not in verdict for verdict in verdicts)
+    assert open_bugs <= text.count("## 6 · Caza el bug"), verdicts
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,13 @@ def test_solution_becomes_its_stub():
         lab
         == "def f(x):\n    # TU CÓDIGO AQUÍ\n    y = 0\n    return ...\n\nf(2)"
     )
+
+
+def test_bug_takes_its_place_without_a_sign():
+    source = (
+        "x = 1\n### BEGIN SOLUTION\n### BUG: y = x\ny = -x\n### END SOLUTION"
+    )
+    assert make_labs.without_solution(source) == "x = 1\ny = x"
 
 
 def test_drift_is_seen(tmp_path):

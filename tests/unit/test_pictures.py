@@ -7,6 +7,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from tokenatoken import plots, widgets
@@ -30,6 +31,16 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["uno: a 1,50", "b 4,00"],
         ),
         (lambda: plots.line([1, 2], [5, 6], "T", "X", "Y"), ["1: 5, 2: 6"]),
+        (
+            lambda: plots.heatmap(
+                [[1, float("nan")], [0.5, 2]], "ab", "cd", "T"
+            ),
+            ["a: c 1,00\n", "b: c 0,50, d 2,00"],
+        ),
+        (
+            lambda: plots.flow([("a", "[1]", "x"), ("b", "[2]", "y")], "T"),
+            ["a [1]: x", "b [2]: y"],
+        ),
     ],
 )
 def test_each_figure_is_an_image_and_a_text(draw, words):
@@ -109,6 +120,24 @@ def test_widget_and_still_share_one_output(monkeypatch):
         "image/png",
         "text/plain",
     }
+
+
+def test_attention_explorer_follows_its_sliders(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        widgets, "display", lambda data, **k: shown.append(data)
+    )
+    maps = torch.rand(3, 2, 4, 4).tril()
+    maps = maps / maps.sum(-1, keepdim=True)
+    box = widgets.attention_explorer(maps, list("abcd"), layer=2, head=1)
+    sliders, picture = box.children
+    layer, head = sliders.children
+    assert "Capa 2, cabeza 1" in picture.value
+    assert "capa 2, cabeza 1" in shown[0]["text/plain"]
+    layer.value, head.value = 0, 0
+    assert 'aria-label="Capa 0, cabeza 0.' in picture.value
+    assert picture.value.count("<rect") == 10, "solo el triángulo"
+    assert (layer.max, head.max) == (2, 1)
 
 
 def test_only_what_ipywidgets_7_and_8_share():

@@ -1,0 +1,312 @@
+"""Corrección del laboratorio 02 · Un forward pass por dentro.
+
+Casi todo se comprueba con modelos diminutos de pesos al azar, de formas que
+el alumno no ha visto: así una respuesta copiada del cuaderno no vale.
+"""
+
+from functools import cache
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from ..forward import all_logits
+from ..runtime import load_model
+from ..tokens import encode
+from . import as_int, call, exercise, expect
+
+PROMPTS = ("Hola", "La capital de Argentina es", "¿Y 🤖?\nSí.")
+
+
+def tiny_config(**changes) -> Qwen2Config:
+    """Configuración de un Qwen2 diminuto."""
+    values = dict(
+        vocab_size=97,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+    )
+    return Qwen2Config(**{**values, **changes})
+
+
+@cache
+def tiny_model(seed: int = 0):
+    """Qwen2 diminuto con todos los pesos al azar, normas y sesgos incluidos."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(tiny_config()).eval()
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+            if parameter.dim() == 1:
+                parameter.add_(0.5)
+    return model
+
+
+def _random_ids(n: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 97, (1, n), generator=generator)
+
+
+def _tensor(value, shape, name: str) -> torch.Tensor:
+    expect(
+        isinstance(value, torch.Tensor),
+        f"{name} devuelve {type(value).__name__} y se pide un tensor.",
+    )
+    expect(
+        list(value.shape) == list(shape),
+        f"{name} devuelve forma {list(value.shape)} y hacía falta "
+        f"{list(shape)}.",
+    )
+    expect(
+        bool(value.isfinite().all()),
+        f"En lo que devuelve {name} hay NaN o infinitos.",
+    )
+    return value.detach().float()
+
+
+def _close(ours, good) -> bool:
+    return torch.allclose(ours.cpu(), good.cpu().float(), atol=1e-3, rtol=1e-3)
+
+
+@exercise("02.1", "¡Correcto! Solo n cambia de un texto a otro.")
+def shapes(shapes_of):
+    """`shapes_of(text)`: formas de ids, embeddings, hidden y logits."""
+    model, tokenizer = load_model(device="cpu")
+    d, rows = model.config.hidden_size, model.config.vocab_size
+    for text in PROMPTS:
+        answer = call(shapes_of, text)
+        expect(
+            isinstance(answer, list | tuple) and len(answer) == 4,
+            "Devuelve cuatro formas: ids, embeddings, salida de las capas y "
+            "logits, en ese orden.",
+        )
+        n = len(encode(tokenizer, text))
+        good = ([1, n], [1, n, d], [1, n, d], [1, n, rows])
+        names = (
+            "los ids",
+            "los embeddings",
+            "la salida de las capas",
+            "los logits",
+        )
+        for ours, right, name in zip(answer, good, names):
+            plain = "Cada forma, como lista de enteros: list(tensor.shape)."
+            expect(isinstance(ours, list | tuple), plain)
+            ours = [as_int(i, plain) for i in ours]
+            expect(
+                ours == right,
+                f"Con {text!r}, la forma de {name} no es {ours}. ¿Falta la "
+                "dimensión del lote, te quedas solo con una posición, o "
+                "cuentas tokens donde hay filas de la matriz?",
+            )
+
+
+@exercise("02.2", "¡Correcto! Ni un peso de más ni de menos.")
+def parameters(count_parameters):
+    """`count_parameters(config)`: pesos de un Qwen2 con esa configuración."""
+    cases = (
+        (tiny_config(), "pequeña"),
+        (
+            tiny_config(tie_word_embeddings=True),
+            "con las matrices compartidas",
+        ),
+        (tiny_config(num_key_value_heads=6), "con una k y una v por cabeza"),
+        (
+            tiny_config(num_key_value_heads=1, num_hidden_layers=5),
+            "de 5 capas",
+        ),
+        (load_model(device="cpu")[0].config, "del modelo del curso"),
+    )
+    for config, name in cases:
+        with torch.device("meta"):
+            shell = AutoModelForCausalLM.from_config(config)
+        right = sum(p.numel() for p in shell.parameters())
+        ours = as_int(
+            call(count_parameters, config),
+            "count_parameters tiene que devolver un número entero.",
+        )
+        gap = ours - right
+        expect(
+            gap == 0,
+            f"En una configuración {name} hay {right} pesos y cuentas {ours} "
+            f"({gap:+d}). Recorre print(model): ¿están los sesgos de q, k y v, "
+            "las tres matrices del MLP, las dos normas de cada capa y la "
+            "final, y lm_head solo si no se comparte?",
+        )
+
+
+class _SeesEverything(torch.nn.Module):
+    """Un «modelo» sin máscara: cada posición depende de todas."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(
+            vocab_size=97, max_position_embeddings=64
+        )
+        generator = torch.Generator().manual_seed(3)
+        table = torch.randn(97, 97, generator=generator)
+        self.register_buffer("table", table)
+
+    @property
+    def device(self):
+        return self.table.device
+
+    def forward(self, input_ids=None, **_):
+        each = self.table[input_ids]  # [1, n, V]
+        return SimpleNamespace(logits=each + each.mean(1, keepdim=True))
+
+
+@exercise("02.3", "¡Correcto! Con máscara, el pasado no se entera del futuro.")
+def causality(changed_positions):
+    """`changed_positions(model, ids, position, new_id)`: lista de posiciones
+    cuyos logits cambian al poner `new_id` en `position`."""
+    for model, ids, position in (
+        (tiny_model(), _random_ids(9), 4),
+        (tiny_model(), _random_ids(7, 1), 6),
+        (tiny_model(1), _random_ids(5, 2), 0),
+        (_SeesEverything(), _random_ids(6, 3), 3),
+    ):
+        new_id = (ids[0, position].item() + 11) % 97
+        kept = ids.clone()
+        answer = call(changed_positions, model, ids, position, new_id)
+        expect(
+            torch.equal(ids, kept),
+            "Tu función cambia los ids que recibe. Trabaja sobre una copia "
+            "(ids.clone()), o la comparación será de algo consigo mismo.",
+        )
+        expect(
+            isinstance(answer, list | tuple),
+            "Devuelve una lista de posiciones (números enteros).",
+        )
+        answer = [
+            as_int(i, "Las posiciones tienen que ser enteros.") for i in answer
+        ]
+        other = ids.clone()
+        other[0, position] = new_id
+        gap = (_logits(model, ids) - _logits(model, other)).abs().amax(-1)[0]
+        right = (gap > 1e-3).nonzero().flatten().tolist()
+        causal = not isinstance(model, _SeesEverything)
+        expect(
+            sorted(answer) == right,
+            f"Al cambiar la posición {position} de {ids.shape[1]}, cambian los "
+            f"logits de {right} y tú dices {sorted(answer)}. "
+            + (
+                "¿Comparas los logits de todas las posiciones, de antes y de "
+                "después?"
+                if causal
+                else "(Este modelo de prueba no tiene máscara: no des por "
+                "supuesta la respuesta, mídela.)"
+            ),
+        )
+
+
+def _logits(model, ids):
+    if isinstance(model, _SeesEverything):
+        return model(ids).logits
+    return all_logits(model, ids)
+
+
+@exercise("02.4", "¡Correcto! Igual que la de la biblioteca.")
+def attention(causal_attention):
+    """`causal_attention(q, k, v)`: `[1, h, n, s]` con GQA y máscara."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    for heads, groups, n, size in ((1, 1, 4, 8), (4, 4, 6, 16), (6, 2, 5, 8)):
+        q = draw(1, heads, n, size)
+        k, v = draw(1, groups, n, size), draw(1, groups, n, size)
+        ours = call(causal_attention, q.clone(), k.clone(), v.clone())
+        ours = _tensor(ours, q.shape, "causal_attention")
+        repeat = heads // groups
+        k2, v2 = (t.repeat_interleave(repeat, 1) for t in (k, v))
+        right = F.scaled_dot_product_attention(q, k2, v2, is_causal=True)
+        if _close(ours, right):
+            continue
+        for hint, wrong in (
+            (
+                "No hay máscara: cada posición está mirando también a las que "
+                "vienen después.",
+                F.scaled_dot_product_attention(q, k2, v2),
+            ),
+            (
+                "Falta dividir por la raíz del tamaño de la cabeza, antes del "
+                "softmax.",
+                F.scaled_dot_product_attention(
+                    q, k2, v2, is_causal=True, scale=1.0
+                ),
+            ),
+            (
+                "Repartes mal las cabezas: las 3 primeras de q comparten la "
+                "primera de k y v, no se turnan.",
+                F.scaled_dot_product_attention(
+                    q,
+                    k.repeat(1, repeat, 1, 1),
+                    v.repeat(1, repeat, 1, 1),
+                    is_causal=True,
+                ),
+            ),
+        ):
+            expect(not _close(ours, wrong), hint)
+        expect(
+            False,
+            f"Con {heads} cabezas y n = {n} no coincide con la de la "
+            "biblioteca. Prueba con n = 1: debería salir v tal cual. Luego "
+            "mira que cada fila de pesos sume 1 y que la máscara se ponga "
+            "antes del softmax.",
+        )
+
+
+@exercise("02.5", "¡Correcto! Y lm_head solo ha visto una posición.")
+def last_only(last_logits):
+    """`last_logits(model, ids) -> [1, V]`, sin calcular los demás."""
+    seen = []
+    for model, n in (
+        (tiny_model(), 6),
+        (tiny_model(1), 1),
+        (tiny_model(), 12),
+    ):
+        ids = _random_ids(n, n)
+        right = all_logits(model, ids)[:, -1]
+        hook = model.lm_head.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0].numel())
+        )
+        try:
+            ours = call(last_logits, model, ids)
+        finally:
+            hook.remove()
+        ours = _tensor(ours, right.shape, "last_logits")
+        expect(
+            _close(ours, right),
+            "Los números no son los de la última posición. ¿Has pasado por "
+            "la norma final, y son logits y no probabilidades?",
+        )
+    width = tiny_model().config.hidden_size
+    expect(
+        bool(seen) and max(seen) == width,
+        "El resultado está bien, pero lm_head ha recibido más de una "
+        "posición. Recorta los vectores antes de dárselos.",
+    )
+
+
+@exercise("02.6", "¡Cazado! Tu capa vuelve a ser la del modelo.")
+def bug(first_layer):
+    """`first_layer(model, ids)`: salida de la capa 0, `[1, n, d]`."""
+    for seed, n in ((0, 5), (1, 8), (0, 1)):
+        model, ids = tiny_model(seed), _random_ids(n, seed)
+        with torch.inference_mode():
+            states = model(ids, output_hidden_states=True).hidden_states
+        ours = call(first_layer, model, ids)
+        ours = _tensor(ours, states[1].shape, "first_layer")
+        expect(
+            _close(ours, states[1]),
+            "Todavía no coincide con la capa del modelo. Compara paso a paso "
+            "con sus módulos, en orden: layer.input_layernorm(x), "
+            "layer.self_attn…, layer.post_attention_layernorm(x1), "
+            "layer.mlp(h1). El primero que difiera es el culpable.",
+        )
