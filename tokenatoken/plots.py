@@ -88,14 +88,35 @@ def token_strip(
     """
     ids = encode(tokenizer, text)
     pieces = [(token_label(tokenizer, i), str(i)) for i in ids]
+    many = len(TOKEN_COLORS)
+    colors = [TOKEN_COLORS[i % many] for i in range(len(pieces))]
+    listing = " | ".join(f"{label} {number}" for label, number in pieces)
+    about = f"{len(ids)} tokens: {listing}"
+    return _strip(pieces, colors, title, width, about)
+
+
+def surprise_strip(
+    labels: list[str], nats: list[float], title: str, width: int = 64
+) -> Picture:
+    """Franja de tokens, más oscuros cuanto más sorprenden; debajo, la
+    sorpresa −ln p, en nats, con un decimal."""
+    pieces = [(label, number(x, 1)) for label, x in zip(labels, nats)]
+    shades = plt.get_cmap("Oranges")
+    colors = [shades(0.05 + 0.6 * min(x, 12) / 12) for x in nats]
+    listing = " | ".join(f"{label} {value}" for label, value in pieces)
+    return _strip(pieces, colors, title, width, f"{title}: {listing}")
+
+
+def _strip(pieces, colors, title: str, width: int, about: str) -> Picture:
+    """Cajas de color con un texto dentro y otro debajo, en renglones."""
     rows, used = [[]], 0
-    for index, (label, token_id) in enumerate(pieces):
+    for (label, below), color in zip(pieces, colors):
         shown = _drawable(label)
-        cells = max(len(shown), 0.85 * len(token_id)) + 1
+        cells = max(len(shown), 0.85 * len(below)) + 1
         if used + cells > width and rows[-1]:
             rows.append([])
             used = 0
-        rows[-1].append((used, cells, shown, token_id, index))
+        rows[-1].append((used, cells, shown, below, color))
         used += cells
     with plt.rc_context(STYLE):
         top = 0.5 if title else 0.1  # pulgadas
@@ -103,14 +124,13 @@ def token_strip(
         figure = plt.figure(figsize=(11, height))
         axes = figure.add_axes((0.01, 0, 0.98, 1 - top / height))
         for y, row in enumerate(rows):
-            for x, cells, shown, token_id, index in row:
-                color = TOKEN_COLORS[index % len(TOKEN_COLORS)]
+            for x, cells, shown, below, color in row:
                 box = plt.Rectangle((x, -y), cells - 0.15, 0.55, color=color)
                 axes.add_patch(box)
                 center = x + (cells - 0.15) / 2
                 style = dict(ha="center", va="center", family=_MONO)
                 axes.text(center, -y + 0.27, shown, size=16, **style)
-                axes.text(center, -y - 0.18, token_id, size=13, **style)
+                axes.text(center, -y - 0.18, below, size=13, **style)
         axes.set_xlim(0, width)
         axes.set_ylim(-len(rows) + 0.65, 0.65)
         axes.axis("off")
@@ -118,10 +138,7 @@ def token_strip(
             size = STYLE["axes.titlesize"]
             place = dict(x=0.01, y=1 - 0.1 / height, va="top")
             figure.text(s=title, size=size, weight="bold", **place)
-        listing = " | ".join(
-            f"{label} {token_id}" for label, token_id in pieces
-        )
-        return finish(figure, f"{len(ids)} tokens: {listing}")
+        return finish(figure, about)
 
 
 def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
@@ -182,7 +199,11 @@ def line(
         axes.set_ylim(0, max(y) * 1.2)
         axes.set_title(title, loc="left")
         axes.grid(alpha=0.3)
-        pairs = ", ".join(f"{a}: {number(b, decimals)}" for a, b in zip(x, y))
+        pairs = ", ".join(
+            f"{number(a, 1) if isinstance(a, float) else a}: "
+            f"{number(b, decimals)}"
+            for a, b in zip(x, y)
+        )
         return finish(
             figure, f"{title}. {ylabel} según {xlabel.lower()}: {pairs}"
         )
@@ -194,6 +215,43 @@ def _drawable(label: str) -> str:
     return "".join(
         c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in label
     )
+
+
+def curves(
+    x,
+    series: dict,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    decimals: int = 2,
+) -> Picture:
+    """Varias curvas sobre las mismas abscisas, con su nombre al final.
+
+    `log`: eje x logarítmico. El texto da el valor en como mucho seis puntos.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(11, 4.8), layout="constrained")
+        styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]
+        for i, (name, y) in enumerate(series.items()):
+            axes.plot(x, y, color=PALETTE[i], lw=3, ls=styles[i], label=name)
+        if log:
+            axes.set_xscale("log")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set_title(title, loc="left")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, handlelength=3)
+        marks = sorted({round(k * (len(x) - 1) / 5) for k in range(6)})
+        lines = (
+            f"{name}: "
+            + ", ".join(
+                f"{number(x[i], 0 if log else 1)} → {number(y[i], decimals)}"
+                for i in marks
+            )
+            for name, y in series.items()
+        )
+        about = f"{title}. {ylabel} según {xlabel.lower()}.\n"
+        return finish(figure, about + "\n".join(lines))
 
 
 def heatmap(

@@ -7,10 +7,12 @@ Solo usan lo que funciona igual en ipywidgets 7.7.1 (Colab) y 8. Sin kernel
 import html
 
 import ipywidgets as widgets
+import pandas as pd
 from IPython.display import display
 
 from . import number
-from .plots import TOKEN_COLORS, Picture, heatmap, token_strip
+from .plots import TOKEN_COLORS, Picture, grouped_bars, heatmap, token_strip
+from .sampling import apply_temperature
 from .tokens import encode, token_label
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -190,4 +192,67 @@ def attention_explorer(
     ]
     title = f"Atención en la capa {layer}, cabeza {head} (en %)"
     show(box, heatmap(blank, labels, labels, title, decimals=0))
+    return box
+
+
+def bars_svg(labels: list[str], shares: list[float], title: str) -> str:
+    """Barras horizontales en SVG; `shares` entre 0 y 1, con su tanto por
+    ciento al lado y la descripción para lectores de pantalla."""
+    step, left, wide = 34, 150, 480
+    bars = []
+    for i, (label, share) in enumerate(zip(labels, shares)):
+        y = step * i
+        text = html.escape(label)
+        bars.append(
+            f'<text x="{left - 8}" y="{y + 22}" text-anchor="end" '
+            f'font-size="17">{text}</text>'
+            f'<rect x="{left}" y="{y + 4}" width="{wide * share:.1f}" '
+            f'height="{step - 8}" fill="#0072B2"/>'
+            f'<text x="{left + wide * share + 8:.1f}" y="{y + 22}" '
+            f'font-size="16">{number(100 * share, 1)} %</text>'
+        )
+    pairs = "; ".join(
+        f"{label} {number(100 * share, 1)} %"
+        for label, share in zip(labels, shares)
+    )
+    about = html.escape(f"{title}: {pairs}")
+    return (
+        f'<svg role="img" aria-label="{about}" style="max-width:820px;'
+        f'width:100%;font-family:monospace" '
+        f'viewBox="0 0 {left + wide + 90} {step * len(labels)}">'
+        f"{''.join(bars)}</svg>"
+    )
+
+
+def temperature_explorer(logits, tokenizer, k: int = 10) -> widgets.VBox:
+    """Las k mejores probabilidades, la entropía y el núcleo según T.
+
+    `logits`: `[V]`. Los ordena una sola vez: la temperatura no cambia el
+    orden. El núcleo es cuántos tokens hacen falta para juntar 0,9.
+    """
+    values, ids = logits.float().sort(descending=True)  # [V], [V]
+    labels = [token_label(tokenizer, i) for i in ids[:k].tolist()]
+    slider = widgets.FloatSlider(
+        value=1.0, min=0.0, max=2.5, step=0.1, description="T"
+    )
+    facts, picture = widgets.HTML(), widgets.HTML()
+
+    def refresh(_=None):
+        shares = apply_temperature(values, slider.value).softmax(-1)
+        entropy = float(-(shares * shares.clamp_min(1e-30).log()).sum())
+        nucleus = int((shares.cumsum(0) < 0.9).sum()) + 1
+        title = f"T={number(slider.value, 1)}"
+        facts.value = (
+            f'<div style="font-size:17px">Entropía: {number(entropy)} nats · '
+            f"núcleo de 0,9: {number(nucleus, 0)} tokens</div>"
+        )
+        picture.value = bars_svg(labels, shares[:k].tolist(), title)
+
+    slider.observe(refresh, names="value")
+    refresh()
+    box = widgets.VBox([slider, facts, picture])
+    shares = 100 * values.softmax(-1)[:k]
+    table = pd.DataFrame({"%": shares.tolist()}, index=labels)
+    title = f"Los {k} mejores candidatos, con T = 1"
+    show(box, grouped_bars(table, title, "Probabilidad (%)", 1))
     return box

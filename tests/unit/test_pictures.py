@@ -41,6 +41,16 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             lambda: plots.flow([("a", "[1]", "x"), ("b", "[2]", "y")], "T"),
             ["a [1]: x", "b [2]: y"],
         ),
+        (
+            lambda: plots.curves(
+                [1, 10], {"a": [0, 1], "b": [2, 3]}, *"TXY", log=True
+            ),
+            ["a: 1 → 0,00, 10 → 1,00", "b: 1 → 2,00"],
+        ),
+        (
+            lambda: plots.surprise_strip(["·a", "🤖"], [0.04, 30.0], "T"),
+            ["T: ·a 0,0 | 🤖 30,0"],
+        ),
     ],
 )
 def test_each_figure_is_an_image_and_a_text(draw, words):
@@ -138,6 +148,25 @@ def test_attention_explorer_follows_its_sliders(monkeypatch):
     assert 'aria-label="Capa 0, cabeza 0.' in picture.value
     assert picture.value.count("<rect") == 10, "solo el triángulo"
     assert (layer.max, head.max) == (2, 1)
+
+
+def test_temperature_explorer_follows_its_slider(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        widgets, "display", lambda data, **k: shown.append(data)
+    )
+    logits = torch.linspace(-3, 3, len(SMOLLM2))
+    box = widgets.temperature_explorer(logits, SMOLLM2, k=4)
+    slider, facts, picture = box.children
+    assert picture.value.count("<rect") == 4 and "T=1,0" in picture.value
+    before = facts.value
+    slider.value = 2.5
+    assert "T=2,5" in picture.value and facts.value != before
+    slider.value = 0.0
+    assert (
+        "núcleo de 0,9: 1 tokens" in facts.value and "100,0 %" in picture.value
+    )
+    assert "image/png" in shown[0]
 
 
 def test_only_what_ipywidgets_7_and_8_share():
