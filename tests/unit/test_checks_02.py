@@ -84,6 +84,20 @@ def with_diagonal_masked(q, k, v):
     return scores.masked_fill(future, float("-inf")).softmax(-1) @ v
 
 
+def soft_mask(q, k, v):
+    repeat, n = q.shape[1] // k.shape[1], q.shape[2]
+    k, v = (t.repeat_interleave(repeat, dim=1) for t in (k, v))
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    future = torch.ones(n, n, dtype=torch.bool).triu(1)
+    return scores.masked_fill(future, -20.0).softmax(-1) @ v
+
+
+def _gap(model, ids, position, new_id):
+    other = ids.clone()
+    other[0, position] = new_id
+    return model(other).logits - model(ids).logits
+
+
 def last(model, ids):
     return model.lm_head(model.model(ids).last_hidden_state[:, -1])
 
@@ -207,6 +221,76 @@ MUTANTS = {
         "02.4",
         lambda q, k, v: v.repeat_interleave(q.shape[1] // v.shape[1], 1),
     ),
+    "sin valor absoluto": (
+        "02.3",
+        lambda m, ids, p, new: (
+            (_gap(m, ids, p, new).amax(-1)[0] > 1e-3)
+            .nonzero()
+            .flatten()
+            .tolist()
+        ),
+    ),
+    "solo la columna 0": (
+        "02.3",
+        lambda m, ids, p, new: (
+            (_gap(m, ids, p, new).abs()[0, :, 0] > 1e-3)
+            .nonzero()
+            .flatten()
+            .tolist()
+        ),
+    ),
+    "umbral grande": (
+        "02.3",
+        lambda m, ids, p, new: (
+            (_gap(m, ids, p, new).abs().amax(-1)[0] > 0.1)
+            .nonzero()
+            .flatten()
+            .tolist()
+        ),
+    ),
+    "umbral cero": (
+        "02.3",
+        lambda m, ids, p, new: (
+            (_gap(m, ids, p, new).abs().amax(-1)[0] > 0)
+            .nonzero()
+            .flatten()
+            .tolist()
+        ),
+    ),
+    "media": (
+        "02.3",
+        lambda m, ids, p, new: (
+            (_gap(m, ids, p, new).abs().mean(-1)[0] > 1e-3)
+            .nonzero()
+            .flatten()
+            .tolist()
+        ),
+    ),
+    "booleanos": (
+        "02.3",
+        lambda m, ids, p, new: [
+            i in changed(m, ids, p, new) for i in range(ids.shape[1])
+        ],
+    ),
+    "relleno de −20": ("02.4", soft_mask),
+    "una a una": (
+        "02.5",
+        lambda m, ids: [
+            m.lm_head(h) for h in m.model(ids).last_hidden_state.unbind(1)
+        ][-1],
+    ),
+    "sin llamar al módulo": (
+        "02.5",
+        lambda m, ids: (
+            m.model(ids).last_hidden_state[:, -1] @ m.lm_head.weight.T
+        ),
+    ),
+    "doble norma": (
+        "02.5",
+        lambda m, ids: m.lm_head(
+            m.model.norm(m.model(ids).last_hidden_state[:, -1])
+        ),
+    ),
     "todas y recorta": ("02.5", lambda m, ids: m(ids).logits[:, -1]),
     "la primera": (
         "02.5",
@@ -272,7 +356,12 @@ def test_mutant_is_rejected_with_a_hint(name):
         ("sin máscara", "No hay máscara"),
         ("sin raíz", "raíz"),
         ("cabezas por turnos", "Repartes mal las cabezas"),
-        ("supone la máscara", "mídela"),
+        ("supone la máscara", "no tiene máscara"),
+        ("doble norma", "dos veces"),
+        ("solo el último token", "no los ids"),
+        ("sin llamar al módulo", "como módulo"),
+        ("diagonal tapada", "diagonal"),
+        ("booleanos", "índices"),
         ("en el sitio", "copia"),
         ("todas y recorta", "Recorta"),
         ("sin sesgos", "sesgos"),
@@ -292,4 +381,5 @@ def test_library_ways_are_accepted():
     keep = check("02.5", lambda m, ids: m(ids, logits_to_keep=1).logits[:, -1])
     assert keep.ok is True, keep
     assert check("02.3", lambda *a: tuple(changed(*a))).ok is True
+    assert check("02.3", lambda *a: set(changed(*a))).ok is True
     assert all_logits(MODEL, torch.tensor([[1, 2]])).shape == (1, 2, 151936)

@@ -5,11 +5,11 @@ el alumno no ha visto: así una respuesta copiada del cuaderno no vale.
 """
 
 from functools import cache
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers.modeling_outputs import CausalLMOutput
 
 from ..forward import all_logits
 from ..runtime import load_model
@@ -132,46 +132,49 @@ def parameters(count_parameters):
         gap = ours - right
         expect(
             gap == 0,
-            f"En una configuración {name} hay {right} pesos y cuentas {ours} "
-            f"({gap:+d}). Recorre print(model): ¿están los sesgos de q, k y v, "
-            "las tres matrices del MLP, las dos normas de cada capa y la "
-            "final, y lm_head solo si no se comparte?",
+            f"En una configuración {name} te desvías en {gap:+d} pesos. "
+            "Recorre print(model): ¿están los sesgos de q, k y v, las tres "
+            "matrices del MLP, las dos normas de cada capa y la final, y "
+            "lm_head solo si no se comparte?",
         )
 
 
 class _SeesEverything(torch.nn.Module):
-    """Un «modelo» sin máscara: cada posición depende de todas."""
+    """Un «modelo» sin máscara. Al subir un id, en cada posición baja un solo
+    logit, el 7, y en cada una con distinta fuerza: unas mucho, otras menos
+    de 1e-3. Así solo acierta quien mira el mayor cambio, en valor absoluto."""
+
+    FORCE = (0.05, 5e-4, 1e-5, 2e-2, 1e-6, 3e-4)
 
     def __init__(self):
         super().__init__()
-        self.config = SimpleNamespace(
-            vocab_size=97, max_position_embeddings=64
-        )
-        generator = torch.Generator().manual_seed(3)
-        table = torch.randn(97, 97, generator=generator)
-        self.register_buffer("table", table)
-
-    @property
-    def device(self):
-        return self.table.device
+        self.config = tiny_config()
 
     def forward(self, input_ids=None, **_):
-        each = self.table[input_ids]  # [1, n, V]
-        return SimpleNamespace(logits=each + each.mean(1, keepdim=True))
+        n = input_ids.shape[1]
+        logits = torch.zeros(1, n, 97)
+        total = input_ids.sum().float()
+        logits[0, :, 7] = -total * torch.tensor(self.FORCE[:n])
+        return CausalLMOutput(logits=logits)
 
 
 @exercise("02.3", "¡Correcto! Con máscara, el pasado no se entera del futuro.")
 def causality(changed_positions):
     """`changed_positions(model, ids, position, new_id)`: lista de posiciones
     cuyos logits cambian al poner `new_id` en `position`."""
-    for model, ids, position in (
-        (tiny_model(), _random_ids(9), 4),
-        (tiny_model(), _random_ids(7, 1), 6),
-        (tiny_model(1), _random_ids(5, 2), 0),
-        (_SeesEverything(), _random_ids(6, 3), 3),
+    open_model = _SeesEverything()
+    for model, ids, position, new_id in (
+        (tiny_model(), _random_ids(9), 4, 11),
+        (tiny_model(), _random_ids(7, 1), 6, 12),
+        (tiny_model(1), _random_ids(5, 2), 0, 13),
+        (open_model, torch.tensor([[3, 1, 4, 1, 5, 9]]), 3, 21),
     ):
-        new_id = (ids[0, position].item() + 11) % 97
         kept = ids.clone()
+        with torch.no_grad():
+            other = ids.clone()
+            other[0, position] = new_id
+            change = model(ids).logits - model(other).logits
+        right = (change.abs().amax(-1)[0] > 1e-3).nonzero().flatten().tolist()
         answer = call(changed_positions, model, ids, position, new_id)
         expect(
             torch.equal(ids, kept),
@@ -179,35 +182,31 @@ def causality(changed_positions):
             "(ids.clone()), o la comparación será de algo consigo mismo.",
         )
         expect(
-            isinstance(answer, list | tuple),
+            isinstance(answer, list | tuple | set),
             "Devuelve una lista de posiciones (números enteros).",
         )
-        answer = [
-            as_int(i, "Las posiciones tienen que ser enteros.") for i in answer
-        ]
-        other = ids.clone()
-        other[0, position] = new_id
-        gap = (_logits(model, ids) - _logits(model, other)).abs().amax(-1)[0]
-        right = (gap > 1e-3).nonzero().flatten().tolist()
-        causal = not isinstance(model, _SeesEverything)
         expect(
-            sorted(answer) == right,
-            f"Al cambiar la posición {position} de {ids.shape[1]}, cambian los "
-            f"logits de {right} y tú dices {sorted(answer)}. "
-            + (
+            not any(isinstance(i, bool) for i in answer),
+            "Has devuelto sí o no por posición; se piden los índices.",
+        )
+        whole = "Las posiciones tienen que ser números enteros."
+        answer = sorted(as_int(i, whole) for i in answer)
+        if model is open_model:
+            hint = (
+                "(Este modelo de prueba no tiene máscara, y los cambios van "
+                "hacia abajo y en un solo logit: mira el mayor, en valor "
+                "absoluto, sobre todo el vocabulario.)"
+            )
+        else:
+            hint = (
                 "¿Comparas los logits de todas las posiciones, de antes y de "
                 "después?"
-                if causal
-                else "(Este modelo de prueba no tiene máscara: no des por "
-                "supuesta la respuesta, mídela.)"
-            ),
+            )
+        expect(
+            answer == right,
+            f"Al cambiar la posición {position} de {ids.shape[1]}, cambian los "
+            f"logits de {right} y tú dices {answer}. {hint}",
         )
-
-
-def _logits(model, ids):
-    if isinstance(model, _SeesEverything):
-        return model(ids).logits
-    return all_logits(model, ids)
 
 
 @exercise("02.4", "¡Correcto! Igual que la de la biblioteca.")
@@ -218,10 +217,21 @@ def attention(causal_attention):
     def draw(*shape):
         return torch.randn(shape, generator=generator)
 
-    for heads, groups, n, size in ((1, 1, 4, 8), (4, 4, 6, 16), (6, 2, 5, 8)):
-        q = draw(1, heads, n, size)
+    cases = (
+        (1, 1, 4, 8, 1),
+        (4, 4, 6, 16, 1),
+        (6, 2, 5, 8, 1),
+        (2, 2, 5, 8, 30),
+    )
+    for heads, groups, n, size, loud in cases:
+        q = loud * draw(1, heads, n, size)
         k, v = draw(1, groups, n, size), draw(1, groups, n, size)
         ours = call(causal_attention, q.clone(), k.clone(), v.clone())
+        expect(
+            not isinstance(ours, torch.Tensor) or not ours.isnan().any(),
+            "Salen NaN: hay filas con todo tapado. ¿Tu máscara tapa también "
+            "la diagonal? Cada posición se ve a sí misma.",
+        )
         ours = _tensor(ours, q.shape, "causal_attention")
         repeat = heads // groups
         k2, v2 = (t.repeat_interleave(repeat, 1) for t in (k, v))
@@ -256,16 +266,16 @@ def attention(causal_attention):
         expect(
             False,
             f"Con {heads} cabezas y n = {n} no coincide con la de la "
-            "biblioteca. Prueba con n = 1: debería salir v tal cual. Luego "
-            "mira que cada fila de pesos sume 1 y que la máscara se ponga "
-            "antes del softmax.",
+            "biblioteca. Mira que cada fila de pesos sume 1, que lo tapado sea "
+            "−∞ (no un número pequeño) y antes del softmax, y que la raíz sea "
+            "la del tamaño de estas cabezas.",
         )
 
 
 @exercise("02.5", "¡Correcto! Y lm_head solo ha visto una posición.")
 def last_only(last_logits):
     """`last_logits(model, ids) -> [1, V]`, sin calcular los demás."""
-    seen = []
+    width = tiny_model().config.hidden_size
     for model, n in (
         (tiny_model(), 6),
         (tiny_model(1), 1),
@@ -273,8 +283,12 @@ def last_only(last_logits):
     ):
         ids = _random_ids(n, n)
         right = all_logits(model, ids)[:, -1]
+        with torch.no_grad():
+            hidden = model.model(ids).last_hidden_state[:, -1]
+            twice = model.lm_head(model.model.norm(hidden))
+        seen = []
         hook = model.lm_head.register_forward_pre_hook(
-            lambda module, inputs: seen.append(inputs[0].numel())
+            lambda module, inputs, seen=seen: seen.append(inputs[0].numel())
         )
         try:
             ours = call(last_logits, model, ids)
@@ -282,16 +296,31 @@ def last_only(last_logits):
             hook.remove()
         ours = _tensor(ours, right.shape, "last_logits")
         expect(
-            _close(ours, right),
-            "Los números no son los de la última posición. ¿Has pasado por "
-            "la norma final, y son logits y no probabilidades?",
+            n == 1 or not _close(ours, all_logits(model, ids[:, -1:])[:, -1]),
+            "Parece que el modelo solo ha leído el último token. Se recortan "
+            "los vectores, no los ids.",
         )
-    width = tiny_model().config.hidden_size
-    expect(
-        bool(seen) and max(seen) == width,
-        "El resultado está bien, pero lm_head ha recibido más de una "
-        "posición. Recorta los vectores antes de dárselos.",
-    )
+        expect(
+            not _close(ours, twice),
+            "Has pasado dos veces por la norma final: last_hidden_state ya la "
+            "trae.",
+        )
+        expect(
+            _close(ours, right),
+            "Los números no son los de la última posición. ¿Pasas por la "
+            "norma final, una sola vez, y son logits y no probabilidades?",
+        )
+        expect(
+            bool(seen),
+            "El resultado está bien, pero no ha pasado por model.lm_head. "
+            "Llámalo como módulo: es quien cuenta las posiciones.",
+        )
+        expect(
+            sum(seen) == width,
+            f"El resultado está bien, pero lm_head ha recibido "
+            f"{sum(seen) // width} posiciones en lugar de una. Recorta los "
+            "vectores antes de dárselos.",
+        )
 
 
 @exercise("02.6", "¡Cazado! Tu capa vuelve a ser la del modelo.")
@@ -306,7 +335,9 @@ def bug(first_layer):
         expect(
             _close(ours, states[1]),
             "Todavía no coincide con la capa del modelo. Compara paso a paso "
-            "con sus módulos, en orden: layer.input_layernorm(x), "
-            "layer.self_attn…, layer.post_attention_layernorm(x1), "
-            "layer.mlp(h1). El primero que difiera es el culpable.",
+            "con sus módulos, en orden: layer.input_layernorm(x), las "
+            "proyecciones de layer.self_attn, "
+            "layer.post_attention_layernorm(x1), "
+            "layer.mlp(h1). Si todos coinciden, el fallo está entre ellos: en "
+            "lo que se suma, y a qué.",
         )
