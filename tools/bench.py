@@ -103,6 +103,22 @@ for i in range(60):
     times.append(time.perf_counter() - start)
 print(statistics.median(times), max(times))
 """
+SLIDER = """
+import sys, time, statistics; sys.path.insert(0, {root!r})
+import torch
+from tokenatoken import widgets
+from tokenatoken.runtime import load_tokenizer
+widgets.display = lambda *a, **k: None
+tokenizer = load_tokenizer()
+logits = 3 * torch.randn(len(tokenizer))
+slider = widgets.temperature_explorer(logits, tokenizer).children[0]
+times = []
+for i in range(60):
+    start = time.perf_counter()
+    slider.value = 0.1 + 0.1 * (i % 24)
+    times.append(time.perf_counter() - start)
+print(statistics.median(times), max(times))
+"""
 
 
 def run(code: str, **values) -> list[str]:
@@ -214,6 +230,7 @@ def main() -> None:
         memory[dtype] = [float(x) for x in run(MEMORY, dtype=dtype)[-2:]]
         bar.update()
     explorer, worst = (float(x) for x in run(EXPLORER)[-2:])
+    slider = float(run(SLIDER)[-2])
     bar.update()
     overhead = nbval_overhead(3)
     bar.update()
@@ -250,6 +267,8 @@ def main() -> None:
         )
     )
     rows.append(("  la más lenta de 60", f"{worst * 1e3:.1f} ms", ""))
+    text = f"{slider * 1e3:.1f} ms"
+    rows.append(("un paso del mando de temperatura", text, "< 50 ms"))
     for name, seconds in walls.items():
         rows.append((f"cuaderno {name}", f"{seconds:.1f} s", "< 40 s"))
     rows.append(("nbval, por cada cuaderno más", f"{overhead:.1f} s", ""))

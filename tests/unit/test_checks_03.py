@@ -40,7 +40,7 @@ def perplexity(logits, ids):
 
 
 def guess(
-    percentages, top, dtypes=(torch.bfloat16, torch.float16), margin=0.002
+    percentages, top, dtypes=(torch.bfloat16, torch.float16), margin=0.005
 ):
     logits = [top + math.log(p / percentages[0]) for p in percentages]
     for dtype in dtypes:
@@ -89,6 +89,39 @@ MUTANTS = {
     "lista": ("03.1", lambda x: softmax(x).tolist()),
     "cambia lo que recibe": ("03.1", in_place),
     "log_softmax": ("03.1", lambda x: x.log_softmax(-1)),
+    "resta el primero": (
+        "03.1",
+        lambda x: (x - x[0]).exp() / (x - x[0]).exp().sum(),
+    ),
+    "entropía ingenua": (
+        "03.2",
+        lambda x, T: (
+            -(
+                ((x / T).exp() / (x / T).exp().sum())
+                * ((x / T).exp() / (x / T).exp().sum()).clamp_min(1e-30).log()
+            )
+            .sum()
+            .item()
+        ),
+    ),
+    "suma un poco": (
+        "03.2",
+        lambda x, T: (
+            -((x / T).softmax(-1) * ((x / T).softmax(-1) + 1e-5).log())
+            .sum()
+            .item()
+        ),
+    ),
+    "divide en el sitio": ("03.2", lambda x, T: entropy(x.div_(T), 1)),
+    "intervalo de 0 a 10": (
+        "03.3",
+        lambda x, t: temperature_for(x, t, 1e-3, 10),
+    ),
+    "producto": (
+        "03.4",
+        lambda x, i: x[:-1].softmax(-1).gather(1, i[1:, None]).prod().item(),
+    ),
+    "potencia negativa": ("03.6", lambda p, T: p**-T / (p**-T).sum()),
     "en bits": ("03.2", lambda x, T: entropy(x, T) / math.log(2)),
     "sin signo": ("03.2", lambda x, T: -entropy(x, T)),
     "media y no suma": ("03.2", lambda x, T: entropy(x, T) / len(x)),
@@ -217,3 +250,4 @@ def test_other_right_answers_are_accepted():
     best = check("03.3", lambda x, t: temperature_for(x, t, 1e-4, 1e5, 90))
     assert best.ok is True, best
     assert check("03.1", lambda x: x.softmax(-1)).ok is True
+    assert check("03.1", lambda x: (x - x.logsumexp(0)).exp()).ok is True

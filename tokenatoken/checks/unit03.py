@@ -42,6 +42,8 @@ def stable_softmax(softmax):
     cases = (
         (_random_logits(0), "normales"),
         (torch.tensor([1000.0, 999.0, 0.0]), "enormes"),
+        (torch.tensor([0.0, 999.0, 1000.0]), "enormes al final"),
+        (torch.tensor([-INF, 2.0, 1.0]), "que empiezan por −∞"),
         (torch.tensor([-1000.0, -1001.0]), "muy negativos"),
         (torch.tensor([2.0, -INF, 1.0]), "con un −∞"),
         (torch.tensor([5.0]), "de un solo token"),
@@ -65,7 +67,8 @@ def stable_softmax(softmax):
             "por la suma de las exponenciales?",
         )
         expect(
-            torch.allclose(ours, given.double().softmax(-1), atol=1e-6),
+            # con logits de 1000, en 32 bits no hay más cifras que estas
+            torch.allclose(ours, given.double().softmax(-1), atol=1e-4),
             f"Con logits {name} suma 1, pero no reparte como el softmax. "
             "Comprueba la razón entre dos tokens: e elevado a su diferencia.",
         )
@@ -82,13 +85,20 @@ def doubt(entropy):
         f"tú das {value:.3f}. ¿Usas logaritmo natural, el signo menos y sumas "
         "(no promedias)?",
     )
-    for seed in range(5):
-        logits = _random_logits(seed, 40)
+    for seed in range(6):
+        logits = _random_logits(seed, 150_000 if seed == 5 else 40)
+        if seed == 3:
+            logits += 1000
         if seed == 4:
             logits[:20] = -INF
         before = -INF
         for T in (0.2, 0.7, 1.0, 1.5, 3.0):
-            value = _number(call(entropy, logits.clone(), T), "La entropía")
+            given = logits.clone()
+            value = _number(call(entropy, given, T), "La entropía")
+            expect(
+                torch.equal(given, logits),
+                "Tu función cambia los logits que recibe. Divide sin tocarlos.",
+            )
             p = (logits.double() / T).softmax(-1)
             right = torch.special.entr(p).sum().item()
             expect(
@@ -103,11 +113,22 @@ def doubt(entropy):
 @exercise("03.3", "¡Correcto! Has encontrado el punto exacto.")
 def find_temperature(temperature_for):
     """`temperature_for(logits [V], target) -> T`."""
-    for seed, target in ((0, 0.6), (1, 0.3), (2, 0.99), (3, 0.05), (0, 0.1)):
-        logits = _random_logits(seed)
+    for seed, target, scale in (
+        (0, 0.6, 3.0),
+        (1, 0.3, 3.0),
+        (2, 0.99, 0.3),
+        (3, 0.05, 30.0),
+        (0, 0.1, 3.0),
+    ):
+        logits = _random_logits(seed, scale=scale)
         T = _number(call(temperature_for, logits.clone(), target), "T")
         expect(0 < T < INF, f"T = {T} no es una temperatura válida.")
         best = (logits.double() / T).softmax(-1).max().item()
+        expect(
+            not 1e-3 <= abs(best - target) < 1e-2,
+            f"Casi: con tu T = {T:.4f} el mejor tiene {best:.4f} y se pedía "
+            f"{target}. ¿Faltan vueltas, o el extremo del intervalo corta?",
+        )
         expect(
             abs(best - target) < 1e-3,
             f"Con tu T = {T:.4f} el mejor tiene {best:.3f} y se pedía "
@@ -148,6 +169,11 @@ def text_perplexity(perplexity):
             ),
         ):
             expect(abs(value - wrong) > 1e-3 * max(1, abs(wrong)), hint)
+        expect(
+            value < INF,
+            "Sale infinito: el producto de muchas probabilidades llega a 0. "
+            "Suma logaritmos en lugar de multiplicar.",
+        )
         raise Hint(
             f"Con {n} tokens sale {value:.3f} y debería ser "
             f"{math.exp(loss):.3f}. Hay n − 1 predicciones: ¿cuáles comparas, "
@@ -203,7 +229,11 @@ def bug(with_temperature):
                 f"Con T = {T} las probabilidades ya no suman 1.",
             )
             expect(
-                (ours.max() > p.max()) == (right.max() > p.max()) or T == 1,
+                T != 1,
+                "Con T = 1 las probabilidades tienen que quedarse igual.",
+            )
+            expect(
+                (ours.max() > p.max()) == (right.max() > p.max()),
                 f"Con T = {T} el mejor token va de {p.max():.2f} a "
                 f"{ours.max():.2f}, justo al revés de lo que debe. Escribe "
                 "e^(logit / T) como una potencia de e^logit.",
