@@ -141,7 +141,8 @@ def load_config(name: str):
             f"No se ha podido leer la configuración de {spec.repo} y el curso "
             "no trae una copia. Qué hacer: comprueba la conexión."
         )
-    return AutoConfig.for_model(**stored[name])
+    values = {k: v for k, v in stored[name].items() if k != "revision"}
+    return AutoConfig.for_model(**values)
 
 
 def pick_device(device=None) -> torch.device:

@@ -1,5 +1,7 @@
 """Pedir un forward pass, aplicar temperatura y leer configuraciones."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -131,7 +133,9 @@ def test_stored_configs_give_the_published_sizes(monkeypatch):
         raise OSError("sin red")
 
     monkeypatch.setattr(runtime, "get_hf_file_metadata", no_network)
+    stored = json.loads((runtime._DATA / "configs.json").read_text("utf-8"))
     for name in ("qwen3-4b", "phi-3-mini"):
+        assert stored[name]["revision"] == MODELS[name].revision
         with torch.device("meta"):
             shell = AutoModelForCausalLM.from_config(load_config(name))
         total = sum(p.numel() for p in shell.parameters())

@@ -186,6 +186,28 @@ def test_large_model_comes_from_the_hub_at_its_revision(tiny_qwen3, tmp_path):
     assert asked and all(spec.revision in path for path in asked)
 
 
+def test_config_comes_from_the_hub_when_it_answers(tiny_qwen3, tmp_path):
+    spec = MODELS["qwen3-0.6b"]
+    code = (
+        "from tokenatoken.runtime import load_config; "
+        "print(load_config('qwen3-0.6b').num_hidden_layers)"
+    )
+    with LocalHub({spec.repo: tiny_qwen3}, spec.revision) as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={
+                **os.environ,
+                "HF_HOME": str(tmp_path),
+                "HF_ENDPOINT": hub.url,
+            },
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.stdout.split() == ["2"], done.stderr
+
+
 def test_large_model_without_network_is_an_error_in_spanish(tmp_path):
     done = load_elsewhere(tmp_path, HF_HUB_OFFLINE="1")
     assert done.returncode == 1
