@@ -134,10 +134,7 @@ def _strip(pieces, colors, title: str, width: int, about: str) -> Picture:
         axes.set_xlim(0, width)
         axes.set_ylim(-len(rows) + 0.65, 0.65)
         axes.axis("off")
-        if title:
-            size = STYLE["axes.titlesize"]
-            place = dict(x=0.01, y=1 - 0.1 / height, va="top")
-            figure.text(s=title, size=size, weight="bold", **place)
+        _title(figure, title, height)
         return finish(figure, about)
 
 
@@ -207,6 +204,13 @@ def line(
         return finish(
             figure, f"{title}. {ylabel} según {xlabel.lower()}: {pairs}"
         )
+
+
+def _title(figure, title: str, height: float) -> None:
+    """Título de una figura sin ejes, a un décimo de pulgada del borde."""
+    size = STYLE["axes.titlesize"]
+    place = dict(x=0.01, y=1 - 0.1 / height, va="top")
+    figure.text(s=title, size=size, weight="bold", **place)
 
 
 def _drawable(label: str) -> str:
@@ -328,8 +332,6 @@ def flow(steps: list[tuple[str, str, str]], title: str) -> Picture:
         axes.set_xlim(0, 11)
         axes.set_ylim(-len(steps) + 0.55, 0.45)
         axes.axis("off")
-        size = STYLE["axes.titlesize"]
-        place = dict(x=0.01, y=1 - 0.1 / height, va="top")
-        figure.text(s=title, size=size, weight="bold", **place)
+        _title(figure, title, height)
         lines = (f"{n} {s}: {d}".strip(": ") for n, s, d in steps)
         return finish(figure, f"{title}.\n" + "\n".join(lines))

@@ -88,19 +88,15 @@ def load_model(name: str = DEFAULT_MODEL, device=None, dtype=None):
     _need_memory(name, device, dtype)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    tokenizer = load_tokenizer(name)
+    options = {} if device.type == "cpu" else {"device_map": device}
+    options["dtype"] = dtype
     if spec.repo is None:
-        source, extra = fetch_weights(), {}
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        folder = fetch_weights()
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
     else:
-        source, extra = spec.repo, {"revision": spec.revision}
-        tokenizer = _from_hub(AutoTokenizer, spec)
-    place = {} if device.type == "cpu" else {"device_map": device}
-    loader = dict(dtype=dtype, trust_remote_code=False, **place, **extra)
-    if spec.repo is None:
-        model = AutoModelForCausalLM.from_pretrained(source, **loader)
-    else:
-        transformers_logging.enable_progress_bar()
-        model = _from_hub(AutoModelForCausalLM, spec, dtype=dtype, **place)
+        transformers_logging.enable_progress_bar()  # son varios GB
+        model = _from_hub(AutoModelForCausalLM, spec, **options)
         transformers_logging.disable_progress_bar()
     return model.eval(), tokenizer
 

@@ -210,18 +210,15 @@ def _from_hub(spec: WeightsFile, cache: Path) -> Path:
             raise WeightsError(
                 f"Hugging Face: tamaño inesperado, {remote.size} bytes."
             )
-        path = Path(hf_hub_download(**where))
-        if not _is_exact(path, spec):  # copia dañada en su caché
-            path = Path(hf_hub_download(**where, force_download=True))
+        for again in (False, True):  # True: su copia en caché está dañada
+            path = Path(hf_hub_download(**where, force_download=again))
+            if _is_exact(path, spec):
+                return path
     except WeightsError:
         raise
     except Exception as error:  # red, proxy, certificados, disco…
         raise WeightsError(f"Hugging Face: {_one_line(error)}") from error
-    if not _is_exact(path, spec):
-        raise WeightsError(
-            "Hugging Face: el archivo recibido no es el esperado."
-        )
-    return path
+    raise WeightsError("Hugging Face: el archivo recibido no es el esperado.")
 
 
 def _from_mirror(spec: WeightsFile, cache: Path) -> Path:

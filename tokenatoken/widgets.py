@@ -16,9 +16,8 @@ from .sampling import apply_temperature
 from .tokens import encode, token_label
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_MAX_SHOWN = (
-    2000  # tokens dibujados; los recuentos son siempre del texto entero
-)
+# Tokens dibujados como mucho; los recuentos son siempre del texto entero.
+_MAX_SHOWN = 2000
 
 
 def show(control: widgets.Widget, still: Picture) -> None:

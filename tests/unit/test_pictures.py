@@ -172,6 +172,8 @@ def test_temperature_explorer_follows_its_slider(monkeypatch):
 def test_only_what_ipywidgets_7_and_8_share():
     used = {
         "Textarea",
+        "IntSlider",
+        "FloatSlider",
         "Dropdown",
         "BoundedFloatText",
         "HTML",
