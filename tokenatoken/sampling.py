@@ -1,7 +1,8 @@
-"""De logits a otra distribución: lo que hace el sistema, no el modelo.
+"""De logits al siguiente token: lo que hace el sistema, no el modelo.
 
-Cada función recibe logits `[V]` o `[B, V]` y devuelve otros de igual forma, en
-fp32. No sabe nada de modelos ni de tokenizadores.
+Los filtros reciben logits `[V]` o `[B, V]` y devuelven otros de igual forma,
+en fp32, con −∞ en lo que quitan: los mismos que los de transformers, bordes
+incluidos. No sabe nada de modelos ni de tokenizadores.
 """
 
 import torch
@@ -19,18 +20,171 @@ def apply_temperature(
     los logits no sirven (`check_logits`).
     """
     check_logits(logits)
-    number = isinstance(temperature, int | float)
-    if not number or not 0 <= temperature < float("inf"):
-        raise ValueError(
-            f"temperature={temperature!r} no vale: tiene que ser un número "
-            "mayor o igual que 0 (0 es elegir siempre el mejor token)."
-        )
+    check_settings(logits.shape[-1], temperature=temperature)
     logits = logits.float()  # [.., V]
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)  # [.., 1]
         only = torch.full_like(logits, float("-inf"))
         return only.scatter(-1, best, 0.0)
-    return logits / temperature
+    cooled = logits / temperature
+    if (cooled == float("inf")).any():
+        raise ValueError(
+            f"temperature={temperature!r} es tan pequeña que los logits se "
+            "desbordan. Para elegir siempre el mejor token, usa 0."
+        )
+    return cooled
+
+
+def top_k_filter(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Deja los k mejores logits, y los empatados con el k-ésimo (Fan y otros,
+    2018; `TopKLogitsWarper` de transformers).
+
+    Lanza `ValueError` si k no es un entero entre 1 y V.
+    """
+    check_logits(logits)
+    check_settings(logits.shape[-1], top_k=k)
+    logits = logits.float()  # [.., V]
+    worst = logits.topk(k).values[..., -1:]  # [.., 1]
+    return logits.masked_fill(logits < worst, float("-inf"))
+
+
+def top_p_filter(logits: torch.Tensor, p: float) -> torch.Tensor:
+    """Deja el núcleo: el menor conjunto de tokens cuya suma alcanza p
+    (Holtzman y otros, 2019; `TopPLogitsWarper` de transformers).
+
+    Se suma desde el menos probable, como la biblioteca: fuera los que juntos
+    no pasan de 1 − p. El mejor se queda siempre. Lanza `ValueError` si p no
+    está en (0, 1].
+    """
+    check_logits(logits)
+    check_settings(logits.shape[-1], top_p=p)
+    logits = logits.float()  # [.., V]
+    ordered, order = logits.sort(-1)  # de peor a mejor
+    out = ordered.softmax(-1).cumsum(-1) <= 1 - p  # [.., V]
+    out[..., -1] = False
+    return logits.masked_fill(out.scatter(-1, order, out), float("-inf"))
+
+
+def min_p_filter(logits: torch.Tensor, p: float) -> torch.Tensor:
+    """Deja los tokens con al menos p veces la probabilidad del mejor (Nguyen
+    y otros, 2024; `MinPLogitsWarper` de transformers).
+
+    Lanza `ValueError` si p no está en [0, 1].
+    """
+    check_logits(logits)
+    check_settings(logits.shape[-1], min_p=p)
+    logits = logits.float()  # [.., V]
+    shares = logits.softmax(-1)
+    out = shares < p * shares.amax(-1, keepdim=True)  # [.., V]
+    return logits.masked_fill(out, float("-inf"))
+
+
+def repetition_penalty(
+    logits: torch.Tensor, ids: torch.Tensor, penalty: float
+) -> torch.Tensor:
+    """Rebaja los tokens que ya están en `ids` (`[n]` o `[B, n]`): divide los
+    logits positivos por `penalty` y multiplica los negativos (CTRL, Keskar y
+    otros, 2019; `RepetitionPenaltyLogitsProcessor` de transformers).
+
+    Cada token se rebaja una vez, salga las que salga. Lanza `ValueError` si
+    `penalty` no es positivo.
+    """
+    check_logits(logits)
+    check_settings(logits.shape[-1], repetition_penalty=penalty)
+    logits = logits.float()  # [.., V]
+    seen = logits.gather(-1, ids)  # [.., n]
+    lower = torch.where(seen < 0, seen * penalty, seen / penalty)
+    return logits.scatter(-1, ids, lower)
+
+
+def warp_logits(
+    logits: torch.Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> torch.Tensor:
+    """Temperatura, top-k, top-p y min-p, en este orden (el de `generate` de
+    transformers). `None` es no aplicar ese filtro."""
+    logits = apply_temperature(logits, temperature)
+    if top_k is not None:
+        logits = top_k_filter(logits, top_k)
+    if top_p is not None:
+        logits = top_p_filter(logits, top_p)
+    if min_p is not None:
+        logits = min_p_filter(logits, min_p)
+    return logits
+
+
+def sample_token(
+    logits: torch.Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Elige un id por fila: logits `[B, V]` → ids `[B]` (o `[V]` → `[]`).
+
+    Con `temperature=0` es el mejor, sin azar. El azar sale de `generator`,
+    que tiene que estar en el mismo dispositivo que los logits; sin él, del
+    generador global de PyTorch.
+    """
+    filters = dict(top_k=top_k, top_p=top_p, min_p=min_p)
+    if temperature == 0:
+        check_logits(logits)
+        check_settings(logits.shape[-1], **filters)
+        return logits.argmax(-1)
+    shares = warp_logits(logits, temperature=temperature, **filters).softmax(
+        -1
+    )
+    return torch.multinomial(shares, 1, generator=generator)[..., 0]
+
+
+def check_settings(
+    size: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+) -> None:
+    """Lanza `ValueError` si algún ajuste no vale para un vocabulario de
+    `size` tokens. Sirve para comprobarlos antes de usar el modelo."""
+    if not _number(temperature) or not 0 <= temperature < float("inf"):
+        raise ValueError(
+            f"temperature={temperature!r} no vale: tiene que ser un número "
+            "mayor o igual que 0 (0 es elegir siempre el mejor token)."
+        )
+    whole = isinstance(top_k, int) and not isinstance(top_k, bool)
+    if top_k is not None and not (whole and 1 <= top_k <= size):
+        raise ValueError(
+            f"top_k={top_k!r} no vale: tiene que ser un entero entre 1 y "
+            f"{size}, el tamaño del vocabulario. Para no filtrar, usa None."
+        )
+    if top_p is not None and not (_number(top_p) and 0 < top_p <= 1):
+        raise ValueError(
+            f"top_p={top_p!r} no vale: tiene que ser mayor que 0 y como mucho "
+            "1 (0.9 es quedarse con el 90 %). Para no filtrar, usa None."
+        )
+    if min_p is not None and not (_number(min_p) and 0 <= min_p <= 1):
+        raise ValueError(
+            f"min_p={min_p!r} no vale: tiene que estar entre 0 y 1 (0.1 es "
+            "pedir la décima parte que el mejor). Para no filtrar, usa None."
+        )
+    penalty = repetition_penalty
+    if not _number(penalty) or not 0 < penalty < float("inf"):
+        raise ValueError(
+            f"repetition_penalty={penalty!r} no vale: tiene que ser un número "
+            "mayor que 0 (1 no cambia nada, 1.1 rebaja lo ya dicho)."
+        )
+
+
+def _number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_logits(logits: torch.Tensor) -> None:

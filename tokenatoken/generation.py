@@ -1,0 +1,227 @@
+"""El bucle autorregresivo, un paso cada vez.
+
+`generate_steps` entrega un `GenerationStep` por token; quien lo recorre decide
+qué hacer con él: escribirlo, dibujarlo, medirlo o guardarlo. No sabe nada de
+figuras ni de controles.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from .forward import check_ids, next_logits
+from .sampling import check_settings, repetition_penalty, sample_token
+
+
+@dataclass(frozen=True)
+class GenerationStep:
+    """Un token recién elegido y de dónde salió.
+
+    `index`: 0 para el primero. `logits`: los del modelo, `[V]`, antes de
+    penalizar o filtrar. `processed`: tokens que pasaron por la red en este
+    paso. `seconds`: desde que empezó la generación. `stop`: por qué se acaba
+    aquí, o None si sigue.
+    """
+
+    index: int
+    token_id: int
+    logits: torch.Tensor
+    processed: int
+    seconds: float
+    stop: str | None = None
+
+    @property
+    def probability(self) -> float:
+        """La que daba el modelo (T = 1, sin filtros) al token elegido."""
+        return float(self.logits.double().softmax(-1)[self.token_id])
+
+
+StopRule = Callable[[GenerationStep, list[int]], str | None]
+
+
+def generate_steps(
+    model,
+    ids: torch.Tensor,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    penalty: float = 1.0,
+    generator: torch.Generator | None = None,
+    stop_ids: Iterable[int] | None = None,
+    stop_rules: Iterable[StopRule] = (),
+) -> Iterator[GenerationStep]:
+    """Genera a continuación de `ids` (`[1, n]`) y entrega cada paso.
+
+    Por defecto elige siempre el mejor token (`temperature=0`). Termina en
+    cualquiera de los `stop_ids` (si no se dicen, los del modelo), cuando una
+    regla da un motivo o con `max_new_tokens`; el token que para es el último
+    paso. No hace ningún forward después de él. Comprueba todo al llamarla,
+    antes del primer forward, y lanza `ValueError` si algo no vale.
+    """
+    check_ids(model, ids)
+    if ids.shape[0] != 1:
+        raise ValueError(
+            f"generate_steps sigue un solo texto y le has dado {ids.shape[0]}"
+            ": pásale una fila, ids[:1]."
+        )
+    settings = dict(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
+    )
+    size = model.config.vocab_size
+    check_settings(size, **settings, repetition_penalty=penalty)
+    _check_length(model, ids.shape[1], max_new_tokens)
+    ends = end_ids(model) if stop_ids is None else _check_ends(size, stop_ids)
+
+    def choose(logits, ids):  # [1, V], [1, n] → [1]
+        if penalty != 1:
+            logits = repetition_penalty(logits, ids, penalty)
+        return sample_token(logits, **settings, generator=generator)
+
+    return _steps(model, ids, max_new_tokens, choose, ends, [*stop_rules])
+
+
+@torch.inference_mode()
+def _steps(model, ids, limit, choose, ends, rules):
+    start = time.perf_counter()
+    new = []
+    for index in range(limit):
+        logits = next_logits(model, ids)  # [1, V]
+        token = choose(logits, ids)  # [1]
+        step = GenerationStep(
+            index=index,
+            token_id=token.item(),
+            logits=logits[0],
+            processed=ids.shape[1],
+            seconds=time.perf_counter() - start,
+        )
+        new.append(step.token_id)
+        ids = torch.cat([ids, token[:, None]], -1)  # [1, n + 1]
+        reasons = ["token de fin"] if step.token_id in ends else []
+        reasons += filter(None, (rule(step, new) for rule in rules))
+        reasons += ["máximo de tokens"] if index + 1 == limit else []
+        if reasons:
+            yield replace(step, stop=reasons[0])
+            return
+        yield step
+
+
+def end_ids(model) -> set[int]:
+    """Los ids con los que el modelo da por terminado un texto (suelen ser
+    varios), según su `generation_config`."""
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        return set()
+    return {ends} if isinstance(ends, int) else set(ends)
+
+
+def stop_text(tokenizer, text: str) -> StopRule:
+    """Regla: para cuando lo generado contiene `text` (que puede ir repartido
+    entre varios tokens)."""
+    if not isinstance(text, str) or not text:
+        raise ValueError(
+            "El texto de parada está vacío: todo texto lo contiene, así que "
+            "pararía antes de empezar. Escribe al menos un carácter."
+        )
+    return lambda step, new: (
+        f"texto {text!r}" if text in tokenizer.decode(new) else None
+    )
+
+
+def stop_time(seconds: float) -> StopRule:
+    """Regla: para en el primer token que llega pasado ese tiempo."""
+    if not seconds > 0:
+        raise ValueError(f"seconds={seconds!r} tiene que ser mayor que 0.")
+    return lambda step, new: "tiempo" if step.seconds >= seconds else None
+
+
+def stop_unsure(probability: float) -> StopRule:
+    """Regla: para si el mejor candidato no llega a esa probabilidad."""
+    if not 0 < probability < 1:
+        raise ValueError(
+            f"probability={probability!r} tiene que estar entre 0 y 1."
+        )
+
+    def rule(step, new):
+        best = step.logits.softmax(-1).max()
+        return "poca confianza" if best < probability else None
+
+    return rule
+
+
+def text_pieces(tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """El texto de los ids, a trozos y según llegan, sin partir un carácter.
+
+    Un trozo se retiene mientras acabe en «�»: puede que al siguiente token le
+    falten bytes por traer. Unidos, los trozos dan `decode` de todos los ids.
+    La ventana (el trozo anterior y el actual) es la de TGI y vLLM.
+    """
+    seen, start, done = [], 0, 0
+    for token_id in ids:
+        seen.append(token_id)
+        before = tokenizer.decode(seen[start:done])
+        now = tokenizer.decode(seen[start:])
+        if len(now) > len(before) and not now.endswith("�"):
+            yield now[len(before) :]
+            start, done = done, len(seen)
+    before = tokenizer.decode(seen[start:done])
+    if rest := tokenizer.decode(seen[start:])[len(before) :]:
+        yield rest
+
+
+def stream(
+    tokenizer,
+    steps: Iterable[GenerationStep],
+    write: Callable[[str], None] | None = None,
+) -> list[GenerationStep]:
+    """Escribe el texto según se genera y devuelve los pasos dados.
+
+    `write` recibe cada trozo; sin él, se imprime. Si interrumpes el kernel
+    (■), devuelve lo generado hasta ahí en vez de perderlo.
+    """
+    write = write or (lambda piece: print(piece, end="", flush=True))
+    done = []
+
+    def ids():
+        try:
+            for step in steps:
+                done.append(step)
+                yield step.token_id
+        except KeyboardInterrupt:
+            print(f"\n[Interrumpido: conservas {len(done)} tokens.]")
+
+    for piece in text_pieces(tokenizer, ids()):
+        write(piece)
+    return done
+
+
+def _check_length(model, n: int, max_new_tokens: int) -> None:
+    whole = isinstance(max_new_tokens, int) and max_new_tokens >= 1
+    if not whole or isinstance(max_new_tokens, bool):
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens!r} no vale: pide al menos un "
+            "token nuevo, con un número entero."
+        )
+    longest = model.config.max_position_embeddings
+    if n + max_new_tokens > longest:
+        raise ValueError(
+            f"El prompt ({n} tokens) y los {max_new_tokens} nuevos suman más "
+            f"que los {longest} del contexto. Baja max_new_tokens a "
+            f"{longest - n} o recorta el prompt."
+        )
+
+
+def _check_ends(size: int, stop_ids: Iterable[int]) -> set[int]:
+    ends = {stop_ids} if isinstance(stop_ids, int) else set(stop_ids)
+    for end in ends:
+        if not isinstance(end, int) or not 0 <= end < size:
+            raise ValueError(
+                f"El id de parada {end!r} no está en el vocabulario (del 0 al "
+                f"{size - 1}): el bucle no pararía nunca en él. ¿Has escrito "
+                "bien el nombre del token?"
+            )
+    return ends
