@@ -335,3 +335,128 @@ def flow(steps: list[tuple[str, str, str]], title: str) -> Picture:
         _title(figure, title, height)
         lines = (f"{n} {s}: {d}".strip(": ") for n, s, d in steps)
         return finish(figure, f"{title}.\n" + "\n".join(lines))
+
+
+def before_after(
+    labels: list[str], before, panels: dict, title: str
+) -> Picture:
+    """Una distribución antes de filtrar (contorno) y después (relleno), en
+    los mismos ejes; la línea marca dónde corta.
+
+    `before` y cada valor de `panels` (nombre → después): probabilidades, de
+    mejor a peor; un 0 después de filtrar es un token descartado.
+    """
+    rows = len(panels)
+    places = range(len(labels))
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(
+            rows,
+            figsize=(11, 1.6 + 2.3 * rows),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        lines = []
+        for axes, (name, after) in zip(grid[:, 0], panels.items()):
+            kept = [x > 0 for x in after]
+            axes.bar(places, after, color=PALETTE[0], label="después")
+            axes.bar(
+                places,
+                before,
+                fill=False,
+                edgecolor="black",
+                lw=1.6,
+                label="antes",
+            )
+            if not all(kept):
+                cut = kept.index(False) - 0.5
+                axes.axvline(cut, color=PALETTE[5], lw=3, ls="--")
+            axes.set_ylabel("Probabilidad")
+            axes.yaxis.set_major_formatter(lambda x, _: number(x, 1))
+            axes.set_title(name, loc="left", fontsize=16)
+            axes.grid(axis="y", alpha=0.3)
+            pairs = (
+                f"{label} {number(b)} → {number(a) if a > 0 else 'fuera'}"
+                for label, b, a in zip(labels, before, after)
+            )
+            lines.append(f"{name}: " + ", ".join(pairs))
+        turn = dict(rotation=35, ha="right", rotation_mode="anchor")
+        grid[-1, 0].set_xticks(list(places), labels, **turn)
+        grid[0, 0].legend(frameon=False, loc="upper right", ncols=2)
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=18)
+        return finish(figure, f"{title}.\n" + "\n".join(lines))
+
+
+def roulette(labels: list[str], shares, marks: list[float], title: str):
+    """La probabilidad acumulada como una barra de 0 a 1, un tramo por token,
+    y en `marks` dónde cayeron las tiradas. Devuelve una `Picture`."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(11, 3), layout="constrained")
+        left, ends = 0.0, []
+        for i, (label, share) in enumerate(zip(labels, shares)):
+            color = TOKEN_COLORS[i % len(TOKEN_COLORS)]
+            axes.barh(0, share, left=left, color=color, edgecolor="white")
+            if share >= 0.045:
+                place = dict(ha="center", va="center", fontsize=14)
+                turn = 0 if share > 0.075 else 90
+                axes.text(left + share / 2, 0, label, rotation=turn, **place)
+            left += share
+            ends.append(left)
+        for i, mark in enumerate(marks):
+            axes.annotate(
+                f"{i + 1}",
+                (mark, 0.4),
+                (mark, 0.72),
+                ha="center",
+                fontsize=15,
+                color=PALETTE[5],
+                weight="bold",
+                arrowprops=dict(arrowstyle="-|>", color=PALETTE[5], lw=2),
+            )
+        axes.set(xlim=(0, 1), ylim=(-0.45, 0.95), yticks=[])
+        axes.set_xticks([k / 10 for k in range(11)])
+        axes.xaxis.set_major_formatter(lambda x, _: number(x, 1))
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("Probabilidad acumulada")
+        axes.set_title(title, loc="left")
+        spans = ", ".join(
+            f"{label} hasta {number(end)}" for label, end in zip(labels, ends)
+        )
+        drawn = ", ".join(
+            f"{number(mark)} → {labels[sum(end <= mark for end in ends)]}"
+            for mark in marks
+        )
+        return finish(figure, f"{title}.\n{spans}.\nTiradas: {drawn}")
+
+
+def scatter(
+    x, y, names: list[str], title: str, xlabel: str, ylabel: str, marked=()
+) -> Picture:
+    """Una nube de puntos con eje y logarítmico; los de `marked` (posiciones)
+    llevan su nombre. El texto los enumera todos."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(11, 5.6), layout="constrained")
+        axes.scatter(x, y, s=90, color=PALETTE[0], alpha=0.75, lw=0)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda v, _: number(v, 0))
+        for i in marked:
+            right = x[i] > (min(x) + 2 * max(x)) / 3
+            axes.annotate(
+                names[i],
+                (x[i], y[i]),
+                xytext=(-9 if right else 9, 6),
+                textcoords="offset points",
+                ha="right" if right else "left",
+                fontsize=14,
+            )
+        axes.margins(x=0.12)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set_title(title, loc="left")
+        axes.grid(alpha=0.3)
+        lines = (
+            f"{name}: {number(a, 1)}; {number(b, 0)}"
+            for name, a, b in zip(names, x, y)
+        )
+        about = f"{title}. {xlabel}; {ylabel.lower()}.\n"
+        return finish(figure, about + "\n".join(lines))

@@ -8,11 +8,20 @@ import html
 
 import ipywidgets as widgets
 import pandas as pd
+import torch
 from IPython.display import display
 
 from . import number
-from .plots import TOKEN_COLORS, Picture, grouped_bars, heatmap, token_strip
-from .sampling import apply_temperature
+from .forward import next_logits, prompt_ids
+from .plots import (
+    TOKEN_COLORS,
+    Picture,
+    before_after,
+    grouped_bars,
+    heatmap,
+    token_strip,
+)
+from .sampling import apply_temperature, sample_token, warp_logits
 from .tokens import encode, token_label
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -194,21 +203,34 @@ def attention_explorer(
     return box
 
 
-def bars_svg(labels: list[str], shares: list[float], title: str) -> str:
+def bars_svg(
+    labels: list[str],
+    shares: list[float],
+    title: str,
+    before: list[float] | None = None,
+    chosen: int | None = None,
+) -> str:
     """Barras horizontales en SVG; `shares` entre 0 y 1, con su tanto por
-    ciento al lado y la descripción para lectores de pantalla."""
+    ciento al lado y la descripción para lectores de pantalla. `before`: cómo
+    eran antes (contorno). `chosen`: qué barra se destaca."""
     step, left, wide = 34, 150, 480
     bars = []
     for i, (label, share) in enumerate(zip(labels, shares)):
         y = step * i
         text = html.escape(label)
+        old = before[i] if before else 0.0
+        end = left + wide * max(share, old) + 8
+        said = f"{number(100 * share, 1)} %" if share > 0 else "fuera"
+        color = "#D55E00" if i == chosen else "#0072B2"
         bars.append(
             f'<text x="{left - 8}" y="{y + 22}" text-anchor="end" '
             f'font-size="17">{text}</text>'
             f'<rect x="{left}" y="{y + 4}" width="{wide * share:.1f}" '
-            f'height="{step - 8}" fill="#0072B2"/>'
-            f'<text x="{left + wide * share + 8:.1f}" y="{y + 22}" '
-            f'font-size="16">{number(100 * share, 1)} %</text>'
+            f'height="{step - 8}" fill="{color}"/>'
+            f'<rect x="{left}" y="{y + 4}" width="{wide * old:.1f}" '
+            f'height="{step - 8}" fill="none" stroke="#000"/>'
+            f'<text x="{end:.1f}" y="{y + 22}" font-size="16">'
+            f"{said}{' ← elegido' if i == chosen else ''}</text>"
         )
     pairs = "; ".join(
         f"{label} {number(100 * share, 1)} %"
@@ -218,7 +240,7 @@ def bars_svg(labels: list[str], shares: list[float], title: str) -> str:
     return (
         f'<svg role="img" aria-label="{about}" style="max-width:820px;'
         f'width:100%;font-family:monospace" '
-        f'viewBox="0 0 {left + wide + 90} {step * len(labels)}">'
+        f'viewBox="0 0 {left + wide + 170} {step * len(labels)}">'
         f"{''.join(bars)}</svg>"
     )
 
@@ -254,4 +276,90 @@ def temperature_explorer(logits, tokenizer, k: int = 10) -> widgets.VBox:
     table = pd.DataFrame({"%": shares.tolist()}, index=labels)
     title = f"Los {k} mejores candidatos, con T = 1"
     show(box, grouped_bars(table, title, "Probabilidad (%)", 1))
+    return box
+
+
+def sampling_explorer(
+    model, tokenizer, text: str, k: int = 10
+) -> widgets.VBox:
+    """Escribe un prompt y mueve T, top-k, top-p y min-p: las k mejores
+    probabilidades antes (contorno) y después, qué se pierde y ocho tiradas.
+
+    Un prompt nuevo cuesta un forward (pulsa Intro); mover un control, ninguno.
+    """
+    wide = dict(layout=widgets.Layout(width="100%"))
+    prompt = widgets.Text(
+        value=text, description="Prompt", continuous_update=False, **wide
+    )
+    sizes = [1, 2, 5, 10, 20, 50, 100, 1000]
+    T = widgets.FloatSlider(value=1, min=0, max=2.5, description="T")
+    top_k = widgets.SelectionSlider(
+        options=[(str(n), n) for n in sizes] + [("todos", 0)],
+        value=0,
+        description="top-k",
+    )
+    top_p = widgets.FloatSlider(
+        value=1, min=0.05, max=1, step=0.05, description="top-p"
+    )
+    min_p = widgets.FloatSlider(
+        value=0, min=0, max=0.5, step=0.02, description="min-p"
+    )
+    facts, picture = widgets.HTML(), widgets.HTML()
+    now = {}  # values [V], de mejor a peor, y sus ids
+
+    def forward(_=None):
+        try:
+            logits = next_logits(
+                model, prompt_ids(model, tokenizer, prompt.value)
+            )
+        except ValueError as error:
+            facts.value = f"<b>{html.escape(str(error))}</b>"
+            return
+        now["values"], now["ids"] = logits[0].cpu().sort(descending=True)
+        refresh()
+
+    def refresh(_=None):
+        values, ids = now["values"], now["ids"]
+        after = warp_logits(
+            values,
+            temperature=T.value,
+            top_k=top_k.value or None,
+            top_p=top_p.value,
+            min_p=min_p.value,
+        )
+        before, shares = values.softmax(-1), after.softmax(-1)
+        kept = shares > 0
+        dice = torch.Generator().manual_seed(0)
+        drawn = sample_token(after.expand(8, -1), generator=dice)
+        words = " ".join(
+            f"<code>{html.escape(token_label(tokenizer, i))}</code>"
+            for i in ids[drawn].tolist()
+        )
+        facts.value = (
+            '<div style="font-size:17px">Quedan '
+            f"{number(int(kept.sum()), 0)} tokens de "
+            f"{number(len(values), 0)}; antes de tocar nada juntaban el "
+            f"{number(100 * float(before[kept].sum()), 1)} %."
+            f"<br>Ocho tiradas: {words}</div>"
+        )
+        labels = [token_label(tokenizer, i) for i in ids[:k].tolist()]
+        picture.value = bars_svg(
+            labels, shares[:k].tolist(), "Después", before[:k].tolist()
+        )
+
+    prompt.observe(forward, names="value")
+    for control in (T, top_k, top_p, min_p):
+        control.observe(refresh, names="value")
+    forward()
+    rows = [widgets.HBox([T, top_k]), widgets.HBox([top_p, min_p])]
+    box = widgets.VBox([prompt, *rows, facts, picture])
+    values, ids = now["values"], now["ids"]
+    example = warp_logits(values, top_p=0.8).softmax(-1)
+    still = before_after(
+        [token_label(tokenizer, i) for i in ids[:k].tolist()],
+        values.softmax(-1)[:k].tolist(),
+        {"T = 1 y top-p = 0,8": example[:k].tolist()},
+        f"«{text}», los {k} mejores candidatos",
+    )
+    show(box, still)
     return box
