@@ -241,6 +241,8 @@ def curves(
             axes.plot(x, y, color=PALETTE[i], lw=3, ls=styles[i], label=name)
         if log:
             axes.set_xscale("log")
+        elif all(isinstance(value, int) for value in x):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set_title(title, loc="left")
         axes.grid(alpha=0.3)
@@ -460,3 +462,117 @@ def scatter(
         )
         about = f"{title}. {xlabel}; {ylabel.lower()}.\n"
         return finish(figure, about + "\n".join(lines))
+
+
+def diagram(
+    boxes: dict, arrows: list[tuple[str, str, str]], title: str, wide: int = 11
+) -> Picture:
+    """Cajas con texto, unidas por flechas con su rótulo.
+
+    `boxes`: nombre → `(x, y, color)`, con x de 0 a `wide` (un carácter ocupa
+    unas 0,13 unidades), y hacia arriba y color el índice de una paleta clara;
+    un nombre puede llevar saltos de línea. `arrows`: `(de, a, rótulo)`.
+    """
+    tops = [y for _, y, _ in boxes.values()]
+    low, high = min(tops) - 0.6, max(tops) + 0.6
+    with plt.rc_context(STYLE):
+        height = high - low + 0.5
+        figure = plt.figure(figsize=(11, height))
+        axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.5 / height))
+        drawn = {}
+        for name, (x, y, color) in boxes.items():
+            drawn[name] = axes.text(
+                x,
+                y,
+                name,
+                ha="center",
+                va="center",
+                fontsize=15,
+                bbox=dict(
+                    boxstyle="round,pad=0.4", fc=TOKEN_COLORS[color], ec="none"
+                ),
+            )
+        for start, end, label in arrows:
+            (x0, y0, _), (x1, y1, _) = boxes[start], boxes[end]
+            axes.annotate(
+                "",
+                (x1, y1),
+                (x0, y0),
+                arrowprops=dict(
+                    arrowstyle="-|>",
+                    lw=2.2,
+                    color="#444444",
+                    patchA=drawn[start].get_bbox_patch(),
+                    patchB=drawn[end].get_bbox_patch(),
+                    shrinkA=2,
+                    shrinkB=2,
+                ),
+            )
+            axes.text(
+                (x0 + x1) / 2,
+                (y0 + y1) / 2,
+                label,
+                ha="center",
+                va="center",
+                fontsize=14,
+                bbox=dict(fc="white", ec="none", pad=1.5),
+            )
+        axes.set(xlim=(0, wide), ylim=(low, high))
+        axes.axis("off")
+        _title(figure, title, height)
+        flat = (
+            f"{' '.join(a.split())} → {' '.join(b.split())}"
+            + (f" ({label})" if label else "")
+            for a, b, label in arrows
+        )
+        return finish(figure, f"{title}. " + "; ".join(flat))
+
+
+def steps_strip(steps: list[tuple[str, list]], title: str) -> Picture:
+    """Una columna por paso: arriba el token elegido y debajo los candidatos
+    con su tanto por ciento, más oscuros cuanto más probables.
+
+    `steps`: `(elegido, [(candidato, probabilidad), …])`, unos diez como mucho.
+    """
+    rows = 1 + max(len(candidates) for _, candidates in steps)
+    with plt.rc_context(STYLE):
+        height = 0.7 + 0.72 * rows
+        figure = plt.figure(figsize=(11, height))
+        axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.55 / height))
+        shades = plt.get_cmap("Blues")
+        for x, (chosen, candidates) in enumerate(steps):
+            axes.text(
+                x,
+                0,
+                _drawable(chosen),
+                ha="center",
+                va="center",
+                fontsize=16,
+                family=_MONO,
+                weight="bold",
+            )
+            for y, (label, share) in enumerate(candidates, 1):
+                box = plt.Rectangle(
+                    (x - 0.47, -y - 0.42),
+                    0.94,
+                    0.84,
+                    fc=shades(0.08 + 0.5 * share),
+                    ec=PALETTE[5] if label == chosen else "none",
+                    lw=3,
+                )
+                axes.add_patch(box)
+                style = dict(ha="center", va="center", fontsize=14)
+                axes.text(
+                    x, -y + 0.16, _drawable(label), family=_MONO, **style
+                )
+                axes.text(x, -y - 0.22, f"{round(100 * share)} %", **style)
+        axes.set_xlim(-0.55, len(steps) - 0.45)
+        axes.set_ylim(-rows + 0.5, 0.5)
+        axes.axis("off")
+        _title(figure, title, height)
+        lines = (
+            f"{i}. {chosen}: "
+            + ", ".join(f"{name} {round(100 * p)} %" for name, p in candidates)
+            for i, (chosen, candidates) in enumerate(steps, 1)
+        )
+        return finish(figure, f"{title}.\n" + "\n".join(lines))

@@ -13,12 +13,14 @@ from IPython.display import display
 
 from . import number
 from .forward import next_logits, prompt_ids
+from .generation import GenerationStep, stream
 from .plots import (
     TOKEN_COLORS,
     Picture,
     before_after,
     grouped_bars,
     heatmap,
+    steps_strip,
     token_strip,
 )
 from .sampling import apply_temperature, sample_token, warp_logits
@@ -363,3 +365,84 @@ def sampling_explorer(
     )
     show(box, still)
     return box
+
+
+def _candidates(tokenizer, step: GenerationStep, k: int) -> list[tuple]:
+    """Los k mejores de un paso: `(etiqueta, probabilidad)`, con T = 1."""
+    shares, ids = step.logits.softmax(-1).topk(k)
+    labels = [token_label(tokenizer, i) for i in ids.tolist()]
+    return list(zip(labels, shares.tolist()))
+
+
+def generation_explorer(
+    tokenizer, prompt: str, steps: list[GenerationStep], k: int = 6
+) -> widgets.VBox:
+    """Recorre una generación ya hecha: en cada paso, el texto hasta ahí, los
+    k candidatos del modelo y cuál se eligió."""
+    slider = widgets.IntSlider(
+        value=1, min=1, max=len(steps), description="Paso"
+    )
+    text, picture = widgets.HTML(), widgets.HTML()
+
+    def refresh(_=None):
+        step = steps[slider.value - 1]
+        ids = [s.token_id for s in steps[: slider.value]]
+        written = html.escape(tokenizer.decode(ids[:-1]))
+        chosen = token_label(tokenizer, step.token_id)
+        text.value = (
+            '<div style="font-size:18px;white-space:pre-wrap">'
+            f'<span style="color:#666">{html.escape(prompt)}</span>{written}'
+            f'<b style="background:#FBE3B0">{html.escape(chosen)}</b></div>'
+            f'<div style="font-size:15px">Entran {step.processed} tokens, sale '
+            f"uno. {'Fin: ' + step.stop + '.' if step.stop else ''}</div>"
+        )
+        best = _candidates(tokenizer, step, k)
+        labels, shares = zip(*best)
+        place = labels.index(chosen) if chosen in labels else None
+        picture.value = bars_svg(
+            labels, shares, f"Paso {slider.value}", chosen=place
+        )
+
+    slider.observe(refresh, names="value")
+    refresh()
+    box = widgets.VBox([slider, text, picture])
+    rows = [
+        (token_label(tokenizer, s.token_id), _candidates(tokenizer, s, 3))
+        for s in steps[:10]
+    ]
+    show(box, steps_strip(rows, f"«{prompt}», paso a paso"))
+    return box
+
+
+def live(tokenizer, steps) -> list[GenerationStep]:
+    """Escribe el texto según sale, con los tokens por segundo, y devuelve los
+    pasos. Interrumpir el kernel (■) conserva lo generado."""
+    box = widgets.HTML()
+    display(
+        {
+            "text/plain": "(Texto en directo: se mueve con el kernel en marcha.)",
+            _WIDGET_VIEW: {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": box.model_id,
+            },
+        },
+        raw=True,
+    )
+    done, text = [], []
+
+    def watched():
+        for step in steps:
+            done.append(step)
+            yield step
+
+    def write(piece):
+        text.append(piece)
+        rate = len(done) / done[-1].seconds
+        box.value = (
+            '<div style="font-size:18px;white-space:pre-wrap">'
+            f"{html.escape(''.join(text))}</div><b>{len(done)} tokens · "
+            f"{number(rate, 1)} tokens/s</b>"
+        )
+
+    return stream(tokenizer, watched(), write)

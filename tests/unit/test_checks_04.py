@@ -86,6 +86,33 @@ def candle(logits, T, k, p):
     return out.masked_fill(~top_k(logits / T, k).isfinite(), -INF)
 
 
+def by_value(logits, p):
+    shares = logits.softmax(-1)
+    ordered = shares.sort(descending=True).values
+    last = ordered[int((ordered.cumsum(0) < p).sum())]
+    return logits.masked_fill(shares < last, -INF)
+
+
+def ascending_order(logits, p):
+    shares, order = logits.softmax(-1).sort()
+    out = shares.cumsum(0) - shares >= p
+    out = torch.zeros_like(out).scatter(0, order, out)
+    return logits.masked_fill(out, -INF)
+
+
+def plus_infinity(logits, p):
+    kept = top_p(logits, p)
+    return kept.masked_fill(kept == -INF, INF)
+
+
+def crude(logits, T, generator):
+    """Un softmax que se desborda con T pequeña."""
+    if T == 0:
+        return int(logits.argmax())
+    weights = (logits / T).exp()
+    return draw(weights / weights.sum(), generator)
+
+
 CORRECT = {
     "04.1": top_k,
     "04.2": top_p,
@@ -119,6 +146,52 @@ MUTANTS = {
         "04.1",
         lambda x, k: top_k(x.sort(descending=True).values, k),
     ),
+    "más infinito": (
+        "04.1",
+        lambda x, k: x.masked_fill(x < x.topk(k).values[-1], INF),
+    ),
+    "valores distintos": (
+        "04.1",
+        lambda x, k: x.masked_fill(
+            x < x.unique()[-min(k, len(x.unique()))], -INF
+        ),
+    ),
+    "por probabilidad": (
+        "04.1",
+        lambda x, k: x.masked_fill(
+            x.softmax(-1) < x.softmax(-1).topk(k).values[-1], -INF
+        ),
+    ),
+    "por valor": ("04.2", by_value),
+    "más infinito 2": ("04.2", plus_infinity),
+    "menos mil": (
+        "04.2",
+        lambda x, p: top_p(x, p).clamp_min(-1e3),
+    ),
+    "de menor a mayor": ("04.2", ascending_order),
+    "T mínima": (
+        "04.3",
+        lambda x, T, g: choose(x, max(T, 1e-6), g),
+    ),
+    "softmax crudo": ("04.3", crude),
+    "argmax con T baja": (
+        "04.3",
+        lambda x, T, g: choose(x, 0 if T < 0.5 else T, g),
+    ),
+    "con coma": ("04.3", lambda x, T, g: float(choose(x, T, g))),
+    "como texto": ("04.3", lambda x, T, g: str(choose(x, T, g))),
+    "divide en el sitio": (
+        "04.3",
+        lambda x, T, g: choose(x.div_(T or 1), 1, g),
+    ),
+    "k exactos 4": (
+        "04.4",
+        lambda x, T, k, p: top_p(exact_k(x / T, k), p),
+    ),
+    "sin T 4": ("04.4", lambda x, T, k, p: warp(x, 1, k, p)),
+    "por valor 6": ("04.6", lambda x, p: by_value(x, p) * 1.01),
+    "más infinito 6": ("04.6", plus_infinity),
+    "empate en cabeza": ("04.5", ([0.3, 0.3, 0.2, 0.2], 0.05, 0.9)),
     "mientras no pase": (
         "04.2",
         lambda x, p: top_p(x, p, lambda t, s, p: t > p),
@@ -248,6 +321,16 @@ def test_mutant_is_rejected_with_a_hint(name):
         ("orden de llama", "llama.cpp"),
         ("T mayor que 1", "menor que 1"),
         ("el bug", "ordenadas"),
+        ("más infinito", "+∞"),
+        ("menos mil", "−∞"),
+        ("sin T 4", "primera"),
+        ("sin k", "sin top-k"),
+        ("sin p", "sin top-p"),
+        ("p antes de k", "antes que top-k"),
+        ("T dos veces", "logit / T"),
+        ("por valor", "empatados"),
+        ("de menor a mayor", "mayor a menor"),
+        ("empate en cabeza", "empate en cabeza"),
     ],
 )
 def test_hint_names_the_mechanism(name, words):

@@ -1,0 +1,424 @@
+"""Corrección del laboratorio 05 · El bucle autorregresivo."""
+
+import json
+import math
+
+import torch
+
+from ..generation import GenerationStep
+from ..runtime import load_tokenizer
+from . import Hint, call, exercise, expect
+from .unit02 import tiny_model
+
+
+def _prompts() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [
+        torch.randint(0, 97, (1, n), generator=generator)
+        for n in (1, 3, 5, 8, 13)
+    ]
+
+
+def _library(ids: torch.Tensor, n: int, ends=(), beams: int = 1):
+    """Lo que da `generate` con el modelo diminuto: `[1, len + nuevos]`."""
+    return tiny_model().generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        num_beams=beams,
+        max_new_tokens=n,
+        eos_token_id=[*ends] or None,
+        pad_token_id=0,
+    )
+
+
+class _Counter:
+    """Cuenta los forwards del modelo diminuto, y le quita `generate`."""
+
+    def __enter__(self):
+        self.lengths = []
+        model = self.model = tiny_model()
+
+        def note(_, args, kwargs):
+            ids = args[0] if args else kwargs["input_ids"]
+            self.lengths.append(ids.shape[-1])
+
+        self._hook = model.register_forward_pre_hook(note, with_kwargs=True)
+        model.generate = _forbidden
+        return self
+
+    def __exit__(self, *_):
+        self._hook.remove()
+        del self.model.generate
+
+
+def _forbidden(*_, **__):
+    raise Hint("Aquí el bucle lo escribes tú: no vale llamar a generate.")
+
+
+def _ids(value, like: torch.Tensor) -> list[int]:
+    expect(
+        isinstance(value, torch.Tensor) and value.dim() == 2,
+        "Devuelve un tensor de ids de forma [1, n], con el prompt delante.",
+    )
+    expect(
+        value.shape[1] >= like.shape[1]
+        and torch.equal(value[:, : like.shape[1]], like),
+        "El resultado tiene que empezar por los ids del prompt.",
+    )
+    return value[0].tolist()
+
+
+@exercise(
+    "05.1", "¡Correcto! Los mismos ids que generate, sin un forward de más."
+)
+def loop(write):
+    """`write(model, ids [1, n], max_new_tokens, ends) -> [1, n + nuevos]`."""
+    for ids in _prompts():
+        free = _library(ids, 12)[0, ids.shape[1] :].tolist()
+        later = next((t for t in free[1:] if t != free[0]), 96)
+        for limit, ends in (
+            (12, ()),
+            (1, ()),
+            (12, (later, 95)),
+            (12, (1, later)),
+            (12, (free[0],)),
+        ):
+            right = _library(ids, limit, ends)[0].tolist()
+            given = ids.clone()
+            with _Counter() as counter:
+                value = call(write, counter.model, given, limit, set(ends))
+            expect(
+                torch.equal(given, ids),
+                "Tu función cambia los ids que recibe. Haz otro tensor.",
+            )
+            ours = _ids(value, ids)
+            new, wanted = len(ours) - ids.shape[1], len(right) - ids.shape[1]
+            if ends:
+                expect(
+                    new <= wanted,
+                    f"Con ends = {set(ends)} había que parar tras {wanted} "
+                    f"token(s) y sigues hasta {new}. ¿Compruebas cualquiera "
+                    "de los fines, y también en el primer token?",
+                )
+            expect(
+                new == wanted,
+                f"Pedí {limit} tokens nuevos y generas {new}; lo correcto son "
+                f"{wanted} (el token de fin se incluye).",
+            )
+            expect(
+                ours == right,
+                f"A partir del token nuevo {_split(ours, right, ids)} te "
+                "separas de generate. ¿Eliges con los logits de la última "
+                "posición, y con todo el texto delante?",
+            )
+            expect(
+                len(counter.lengths) == wanted,
+                f"Para {wanted} token(s) haces {len(counter.lengths)} "
+                "forwards. Después del último token no hace falta ninguno.",
+            )
+
+
+def _split(ours, right, ids) -> int:
+    start = ids.shape[1]
+    pairs = zip(ours[start:], right[start:])
+    return next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 0)
+
+
+@exercise("05.2", "¡Correcto! Ni un token de más.")
+def until_text(until):
+    """`until(tokenizer, ids, stop) -> list[int]`; `ids` es un iterador."""
+    tokenizer = load_tokenizer("smollm2")
+    for text, stop in (
+        ("Primera línea.\n\nSegunda línea.\n\nTercera.", "\n\n"),
+        ("uno, dos, tres, cuatro", "tres"),
+        ("Hola, ¿qué tal? Bien.", "¿"),
+        ("abcdefghijklmnop", "hij"),
+        ("The international trade", "nation"),
+        ("Una respuesta sin final", "###"),
+        ("Fin.", "."),
+        ("La ñ y el 🤖 juntos: FIN. Y más", "🤖"),
+    ):
+        ids = tokenizer.encode(text)
+        right = next(
+            (
+                n
+                for n in range(1, len(ids) + 1)
+                if stop in tokenizer.decode(ids[:n])
+            ),
+            len(ids),
+        )
+        waiting = iter(ids)
+        ours = call(until, tokenizer, waiting, stop)
+        expect(
+            isinstance(ours, list),
+            f"Devuelve una lista de ids, no {type(ours).__name__}.",
+        )
+        left = len(list(waiting))
+        shown = f"Con {text!r} y la parada {stop!r}"
+        expect(
+            ours == ids[: len(ours)],
+            f"{shown} devuelves otros ids. Son los que llegan, en su orden.",
+        )
+        expect(
+            len(ours) <= right,
+            f"{shown} hay que parar tras {right} tokens y devuelves "
+            f"{len(ours)}. ¿Miras el texto entero, o solo el último token? La "
+            "parada puede llegar repartida entre varios.",
+        )
+        expect(
+            len(ours) == right,
+            f"{shown} devuelves {len(ours)} tokens y son {right}. ¿Incluyes el "
+            "que completa la parada, y todos si no aparece?",
+        )
+        expect(
+            left == len(ids) - right,
+            f"{shown} pides tokens de más: cada uno cuesta un forward. "
+            "Comprueba después de cada token, no al final.",
+        )
+
+
+def _steps(n: int, seed: int = 0) -> list[GenerationStep]:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 49_000, (n,), generator=generator).tolist()
+    return [
+        GenerationStep(i, t, torch.zeros(3), 4 + i, 0.125 * (i + 1) + 0.001)
+        for i, t in enumerate(ids)
+    ]
+
+
+@exercise("05.3", "¡Correcto! Se puede volver a leer tal cual.")
+def to_json(record):
+    """`record(tokenizer, steps) -> str` con JSON; `steps` es un generador."""
+    tokenizer = load_tokenizer("smollm2")
+    spanish = tokenizer.encode("¡Qué ñandú más rápido!")
+    for steps in (
+        _steps(7),
+        _steps(1),
+        [
+            GenerationStep(i, t, torch.zeros(3), 4, 0.5 * i + 0.5)
+            for i, t in enumerate(spanish)
+        ],
+    ):
+        text = call(record, tokenizer, iter(steps))
+        expect(
+            isinstance(text, str),
+            f"Devuelve un texto (json.dumps), no {type(text).__name__}.",
+        )
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise Hint(
+                f"json.loads no lo entiende: {error}. ¿Lo escribe json.dumps, o "
+                "es el repr de Python, con comillas simples?"
+            ) from None
+        expect(
+            isinstance(rows, list) and len(rows) == len(steps),
+            f"Tiene que ser una lista de {len(steps)} elementos, uno por paso. "
+            "Ojo: un generador solo se recorre una vez.",
+        )
+        for row, step in zip(rows, steps):
+            expect(
+                isinstance(row, dict)
+                and {"id", "token", "segundos"} <= set(row),
+                "Cada elemento lleva las claves id, token y segundos.",
+            )
+            expect(
+                row["id"] == step.token_id and not isinstance(row["id"], str),
+                f"El id {step.token_id} se ha guardado como {row['id']!r}.",
+            )
+            expect(
+                row["token"] == tokenizer.decode([step.token_id]),
+                f"El token {tokenizer.decode([step.token_id])!r} se ha "
+                f"guardado como {row['token']!r}.",
+            )
+            seconds = row["segundos"]
+            expect(
+                isinstance(seconds, int | float)
+                and math.isclose(seconds, step.seconds, abs_tol=0.0011),
+                f"Los segundos del paso {step.index} son {step.seconds} y has "
+                f"guardado {seconds!r}. ¿Es el tiempo desde el principio?",
+            )
+        if steps[0].token_id == spanish[0]:
+            expect(
+                "á" in text,
+                "Las letras con tilde salen como \\u00e1. json.dumps tiene una "
+                "opción para dejarlas.",
+            )
+
+
+@exercise("05.4", "¡Correcto! Ni un carácter roto, ni uno perdido.")
+def whole_characters(pieces):
+    """`pieces(tokenizer, ids)`: generador o lista de trozos de texto."""
+    tokenizer = load_tokenizer("smollm2")
+    for text in (
+        "Hola, mundo",
+        "¡Feliz día, ñandú! 🤖🎉",
+        "日本語 y 한국어",
+        "🇪🇸 👩‍💻 fin",
+        "a",
+    ):
+        ids = tokenizer.encode(text)
+        value = call(pieces, tokenizer, list(ids))
+        expect(
+            not isinstance(value, str),
+            "Devuelve los trozos por separado (una lista, o con yield), no el "
+            "texto ya unido.",
+        )
+        ours = list(value)
+        expect(
+            all(isinstance(piece, str) for piece in ours),
+            "Cada trozo tiene que ser un texto.",
+        )
+        broken = [p for p in ours if "\ufffd" in p]
+        expect(
+            not broken,
+            f"Con {text!r} sale un trozo roto: {broken[:1]}. Un carácter puede "
+            "ocupar varios tokens: espera a que esté entero.",
+        )
+        expect(
+            "".join(ours) == tokenizer.decode(ids),
+            f"Con {text!r}, los trozos unidos dan {''.join(ours)!r}.",
+        )
+        clean = sum(
+            not tokenizer.decode(ids[:n]).endswith("\ufffd")
+            for n in range(1, len(ids) + 1)
+        )
+        expect(
+            len([p for p in ours if p]) == clean,
+            f"Con {text!r} entregas {len([p for p in ours if p])} trozos y se "
+            f"puede en {clean}: en cuanto el texto está entero, se enseña.",
+        )
+    cut = tokenizer.encode("Adiós 🤖")[:-1]  # se para a medio robot
+    ours = "".join(call(pieces, tokenizer, list(cut)))
+    expect(
+        ours == tokenizer.decode(cut),
+        "Si la generación se para a medio carácter, lo pendiente también se "
+        f"entrega al final. Falta: {tokenizer.decode(cut)[len(ours) :]!r}.",
+    )
+
+
+def _toy(ids: list[int]) -> torch.Tensor:
+    """Un «modelo» de cuatro tokens en el que greedy pierde."""
+    table = {
+        (): [0.05, 0.5, 0.4, 0.05],
+        (1,): [0.3, 0.25, 0.25, 0.2],
+        (2,): [0.01, 0.01, 0.03, 0.95],
+    }
+    after = tuple(ids[1:3]) if len(ids) < 3 else None
+    shares = table.get(after, [0.7, 0.1, 0.1, 0.1])
+    return torch.tensor(shares).log()
+
+
+def _tiny_logprobs(ids: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        output = tiny_model()(torch.tensor([ids]))
+    return output.logits[0, -1].float().log_softmax(-1)
+
+
+@exercise("05.5", "¡Correcto! Ve más lejos que greedy.")
+def beams(beam):
+    """`beam(logprobs, ids, width, n) -> (total, ids)`, con listas de ids."""
+    cases = [(_toy, [0], w, n) for w in (1, 2, 3) for n in (1, 2, 4)]
+    cases += [
+        (_tiny_logprobs, prompt[0].tolist(), width, 6)
+        for prompt in _prompts()[:4]
+        for width in (1, 2, 4)
+    ]
+    for logprobs, ids, width, n in cases:
+        asked = []
+
+        def score(x, logprobs=logprobs, asked=asked):
+            asked.append(len(x))
+            return logprobs(list(x))
+
+        value = call(beam, score, list(ids), width, n)
+        expect(
+            isinstance(value, tuple | list) and len(value) == 2,
+            "Devuelve dos cosas: (log-probabilidad total, lista de ids).",
+        )
+        total, ours = float(value[0]), [int(i) for i in value[1]]
+        expect(
+            ours[: len(ids)] == ids and len(ours) == len(ids) + n,
+            f"El resultado tiene que empezar por {ids} y llevar {n} tokens "
+            f"nuevos; el tuyo es {ours}.",
+        )
+        again = sum(
+            float(logprobs(ours[:i])[ours[i]])
+            for i in range(len(ids), len(ours))
+        )
+        expect(
+            abs(total - again) < 1e-3,
+            f"Dices que tu texto suma {total:.3f} y, recalculado token a token, "
+            f"suma {again:.3f}. ¿Sumas logaritmos (no probabilidades) y "
+            "arrastras el total de cada camino?",
+        )
+        best_total, best = _reference(logprobs, ids, width, n)
+        expect(
+            again > best_total - 1e-4,
+            f"Con un haz de {width} y {n} pasos llegas a {again:.3f} y se puede "
+            f"llegar a {best_total:.3f}. ¿Comparas todos los caminos juntos "
+            "antes de quedarte con los mejores?",
+        )
+        expect(
+            len(asked) <= 1 + width * (n - 1),
+            f"Llamas {len(asked)} veces a logprobs y bastan "
+            f"{1 + width * (n - 1)}: en cada paso, solo los caminos del haz.",
+        )
+        expect(
+            again < best_total + 1e-4,
+            f"Tu texto supera al de un haz de {width}: exploras más caminos de "
+            "los que caben en el haz.",
+        )
+
+
+def _reference(logprobs, ids, width, n):
+    kept = [(0.0, ids)]
+    for _ in range(n):
+        longer = [
+            (total + value, [*path, token])
+            for total, path in kept
+            for token, value in enumerate(logprobs(path).tolist())
+        ]
+        kept = sorted(longer, key=lambda beam: -beam[0])[:width]
+    return kept[0]
+
+
+@exercise("05.6", "¡Cazado! El primero también cuenta.")
+def bug(write):
+    """`write(model, ids, max_new_tokens, ends) -> list[int]` de nuevos."""
+    for ids in _prompts():
+        free = _library(ids, 10)[0, ids.shape[1] :].tolist()
+        for limit, ends in (
+            (10, ()),
+            (10, (free[3],)),
+            (10, (free[0],)),
+            (1, ()),
+            (1, (free[0],)),
+            (3, (free[2],)),
+        ):
+            right = _library(ids, limit, ends)[0, ids.shape[1] :].tolist()
+            with _Counter() as counter:
+                ours = call(
+                    write, counter.model, ids.clone(), limit, set(ends)
+                )
+            expect(
+                isinstance(ours, list),
+                "Devuelve la lista de ids nuevos, como antes.",
+            )
+            first = bool(ends) and free[0] in ends
+            expect(
+                ours == right,
+                f"Con ends = {set(ends)} y máximo {limit} da {ours} y debería "
+                f"dar {right}. "
+                + (
+                    "El primer token ya es un fin: ¿quién lo mira?"
+                    if first
+                    else "Ese caso no era el del bug: mira qué has cambiado."
+                ),
+            )
+            expect(
+                len(counter.lengths) == len(right),
+                f"Da el resultado con {len(counter.lengths)} forwards y bastan "
+                f"{len(right)}.",
+            )
