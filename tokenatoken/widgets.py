@@ -222,18 +222,23 @@ def bars_svg(
         text = html.escape(label)
         old = before[i] if before else 0.0
         end = left + wide * max(share, old) + 8
-        said = f"{number(100 * share, 1)} %" if share > 0 else "fuera"
+        said = f"{number(100 * share, 1)} %"
+        if before and share == 0:
+            said = "fuera"
         color = "#D55E00" if i == chosen else "#0072B2"
         bars.append(
             f'<text x="{left - 8}" y="{y + 22}" text-anchor="end" '
             f'font-size="17">{text}</text>'
             f'<rect x="{left}" y="{y + 4}" width="{wide * share:.1f}" '
             f'height="{step - 8}" fill="{color}"/>'
-            f'<rect x="{left}" y="{y + 4}" width="{wide * old:.1f}" '
-            f'height="{step - 8}" fill="none" stroke="#000"/>'
             f'<text x="{end:.1f}" y="{y + 22}" font-size="16">'
             f"{said}{' ← elegido' if i == chosen else ''}</text>"
         )
+        if before:
+            bars.append(
+                f'<rect x="{left}" y="{y + 4}" width="{wide * old:.1f}" '
+                f'height="{step - 8}" fill="none" stroke="#000"/>'
+            )
     pairs = "; ".join(
         f"{label} {number(100 * share, 1)} %"
         for label, share in zip(labels, shares)

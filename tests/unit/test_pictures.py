@@ -1,6 +1,8 @@
 """Figuras y explorador: imagen, texto y reacción, sin navegador."""
 
+import html
 import io
+import itertools
 import warnings
 
 import ipywidgets
@@ -9,8 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModelForCausalLM
 
-from tokenatoken import plots, widgets
+from tokenatoken import number, plots, widgets
+from tokenatoken.checks.unit02 import tiny_config
+from tokenatoken.forward import prompt_ids
+from tokenatoken.generation import generate_steps
 from tokenatoken.runtime import load_tokenizer
 
 SMOLLM2 = load_tokenizer("smollm2")
@@ -46,6 +52,32 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
                 [1, 10], {"a": [0, 1], "b": [2, 3]}, *"TXY", log=True
             ),
             ["a: 1 → 0,00, 10 → 1,00", "b: 1 → 2,00"],
+        ),
+        (
+            lambda: plots.before_after(
+                ["a", "b"], [0.6, 0.4], {"k = 1": [1.0, 0.0]}, "T"
+            ),
+            ["k = 1: a 0,60 → 1,00, b 0,40 → fuera"],
+        ),
+        (
+            lambda: plots.roulette(["a", "b"], [0.6, 0.4], [0.59, 0.61], "T"),
+            ["a hasta 0,60", "0,59 → a, 0,61 → b"],
+        ),
+        (
+            lambda: plots.scatter([1, 90], [1000, 2], "ab", *"TXY", [0, 1]),
+            ["a: 1,0; 1\u202f000", "b: 90,0; 2"],
+        ),
+        (
+            lambda: plots.diagram(
+                {"a\nb": (1, 0, 0), "c": (5, 1, 1)}, [("a\nb", "c", "x")], "T"
+            ),
+            ["a b → c (x)"],
+        ),
+        (
+            lambda: plots.steps_strip(
+                [("·a", [("·a", 0.5), ("🤖", 0.1)])], "T"
+            ),
+            ["1. ·a: ·a 50 %, 🤖 10 %"],
         ),
         (
             lambda: plots.surprise_strip(["·a", "🤖"], [0.04, 30.0], "T"),
@@ -167,6 +199,74 @@ def test_temperature_explorer_follows_its_slider(monkeypatch):
         "núcleo de 0,9: 1 tokens" in facts.value and "100,0 %" in picture.value
     )
     assert "image/png" in shown[0]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Modelo diminuto con el vocabulario de SmolLM2, sin publicar nada."""
+    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
+    config = tiny_config(vocab_size=len(SMOLLM2))
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def test_sampling_explorer_follows_prompt_and_sliders(tiny):
+    box = widgets.sampling_explorer(tiny, SMOLLM2, "Hola")
+    prompt, first, second, facts, picture = box.children
+    assert f"Quedan {number(len(SMOLLM2), 0)} tokens" in facts.value
+    seen = {picture.value}
+    for control, value in (
+        (first.children[0], 0.0),
+        (first.children[0], 2.0),
+        (first.children[1], 5),
+        (second.children[0], 0.3),
+        (second.children[1], 0.5),
+    ):
+        control.value = value
+        seen.add(facts.value + picture.value)
+        if control is first.children[1]:
+            assert "Quedan 5 tokens" in facts.value
+    assert len(seen) >= 5
+    before = picture.value
+    prompt.value = "Otra cosa"
+    assert picture.value != before
+    prompt.value = ""
+    assert "vacío" in facts.value
+    second.children[1].value = 0.1  # el último prompt bueno sigue vivo
+    assert "Quedan" in facts.value
+
+
+def test_generation_explorer_walks_through_the_steps(tiny):
+    ids = prompt_ids(tiny, SMOLLM2, "Hola")
+    steps = list(generate_steps(tiny, ids, max_new_tokens=4, stop_ids=()))
+    box = widgets.generation_explorer(SMOLLM2, "Hola", steps)
+    slider, text, picture = box.children
+    assert slider.max == 4 and "← elegido" in picture.value
+    first = text.value, picture.value
+    slider.value = 4
+    assert text.value != first[0] and picture.value != first[1]
+    assert "máximo de tokens" in text.value
+    written = SMOLLM2.decode([s.token_id for s in steps[:3]])
+    assert html.escape(written) in text.value
+
+
+def test_live_shows_the_text_and_keeps_it_when_interrupted(tiny, monkeypatch):
+    made = []
+    real = ipywidgets.HTML
+    monkeypatch.setattr(
+        widgets.widgets, "HTML", lambda *a: made.append(real(*a)) or made[-1]
+    )
+    ids = prompt_ids(tiny, SMOLLM2, "Hola")
+
+    def interrupted():
+        yield from itertools.islice(
+            generate_steps(tiny, ids, max_new_tokens=9, stop_ids=()), 3
+        )
+        raise KeyboardInterrupt
+
+    steps = widgets.live(SMOLLM2, interrupted())
+    assert len(steps) == 3
+    text = html.escape(SMOLLM2.decode([s.token_id for s in steps]))
+    assert text in made[0].value and "tokens/s" in made[0].value
 
 
 def test_only_what_ipywidgets_7_and_8_share():

@@ -1,0 +1,94 @@
+"""Lo que definen las celdas y lo que exporta el ayudante dan lo mismo."""
+
+import ast
+import math
+
+import nbformat
+import pytest
+import torch
+from transformers import DynamicCache
+
+from tokenatoken import generation, sampling
+from tokenatoken.runtime import load_tokenizer
+
+from .tiny import random_ids, tiny_model
+
+NOTEBOOKS = __file__.rsplit("/tests/", 1)[0] + "/notebooks/"
+
+
+def definitions(notebook: str, *names: str) -> dict:
+    """Ejecuta solo las funciones y clases `names` de un cuaderno."""
+    space = {"torch": torch, "math": math, "DynamicCache": DynamicCache}
+    space |= {k: v for k, v in vars(generation).items() if k[0] != "_"}
+    cells = nbformat.read(NOTEBOOKS + notebook, 4).cells
+    for cell in cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.parse(cell.source).body:
+            kinds = ast.FunctionDef, ast.ClassDef
+            if isinstance(node, kinds) and node.name in names:
+                exec(ast.unparse(node), space)
+    assert set(names) <= set(space), "el cuaderno ya no define eso"
+    return space
+
+
+UNIT4 = definitions("04_muestreo.ipynb", "top_k", "top_p", "spin")
+UNIT5 = definitions("05_bucle.ipynb", "write", "pieces_of", "beam_search")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_filters_of_unit_04(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(30, generator=generator)
+    if seed % 4 == 0:
+        logits = logits.round()  # empates
+    k = 1 + seed % 30
+    theirs = sampling.top_k_filter(logits, k)
+    assert torch.equal(UNIT4["top_k"](logits, k), theirs)
+    p = 0.05 + 0.9 * seed / 39
+    ordered = logits.sort(descending=True).values
+    shares = ordered.double().softmax(-1)
+    if ((shares.cumsum(0) - p).abs() > 1e-5).all():
+        ours = UNIT4["top_p"](shares, p)
+        theirs = sampling.top_p_filter(ordered, p).isfinite()
+        assert torch.equal(ours, theirs)
+
+
+def test_roulette_and_multinomial_share_their_odds():
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    dice = torch.Generator().manual_seed(0)
+    drawn, u = UNIT4["spin"](p, dice, 5000)
+    seen = torch.bincount(drawn, minlength=4) / 5000
+    assert (seen - p).abs().max() < 0.03
+    assert drawn[u < 0.5].unique().tolist() == [0]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_the_loop_of_unit_05(name):
+    model, ids = tiny_model(name), random_ids(6)
+    steps = generation.generate_steps(model, ids, max_new_tokens=9)
+    new = [s.token_id for s in steps]
+    with torch.inference_mode():
+        assert UNIT5["write"](model, ids, 9)[0, 6:].tolist() == new
+        short = UNIT5["write"](model, ids, 9, {new[2]})[0, 6:].tolist()
+    assert short == new[: new.index(new[2]) + 1]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_beam_of_unit_05_is_that_of_generate(width, seed):
+    model, ids = tiny_model("qwen2"), random_ids(5, seed)
+    with torch.inference_mode():
+        ours = UNIT5["beam_search"](model, ids, width, 6)[1]
+        theirs = model.generate(
+            ids, do_sample=False, num_beams=width, max_new_tokens=6
+        )
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("text", ["¡Feliz día, ñandú! 🤖", "abc", "日本"])
+def test_the_pieces_of_unit_05(text):
+    tokenizer = load_tokenizer("smollm2")
+    ids = tokenizer.encode(text)
+    ours = list(UNIT5["pieces_of"](tokenizer, ids))
+    assert ours == list(generation.text_pieces(tokenizer, ids))
