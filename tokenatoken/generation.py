@@ -1,8 +1,8 @@
-"""El bucle autorregresivo, un paso cada vez.
+"""El bucle autorregresivo, un paso cada vez, con caché o sin ella.
 
 `generate_steps` entrega un `GenerationStep` por token; quien lo recorre decide
-qué hacer con él: escribirlo, dibujarlo, medirlo o guardarlo. No sabe nada de
-figuras ni de controles.
+qué hacer con él: escribirlo, dibujarlo, medirlo o guardarlo. La posición sale
+solo de la caché. No sabe nada de figuras ni de controles.
 """
 
 import time
@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from transformers.cache_utils import Cache
 
+from .cache import kv_cache_bytes
 from .forward import check_ids, next_logits
 from .sampling import check_settings, repetition_penalty, sample_token
 
@@ -54,10 +56,13 @@ def generate_steps(
     generator: torch.Generator | None = None,
     stop_ids: Iterable[int] | None = None,
     stop_rules: Iterable[StopRule] = (),
+    cache: Cache | None = None,
 ) -> Iterator[GenerationStep]:
     """Genera a continuación de `ids` (`[1, n]`) y entrega cada paso.
 
-    Por defecto elige siempre el mejor token (`temperature=0`). Termina en
+    Con `cache` (una de `make_cache` o cualquiera de transformers), cada paso
+    solo pasa por la red los tokens que la caché aún no guarda; si ya guarda
+    el comienzo de `ids`, lo aprovecha. Sin ella, los pasa todos. Por defecto elige siempre el mejor token (`temperature=0`). Termina en
     cualquiera de los `stop_ids` (si no se dicen, los del modelo), cuando una
     regla da un motivo o con `max_new_tokens`; el token que para es el último
     paso. No hace ningún forward después de él. Comprueba todo al llamarla,
@@ -76,27 +81,35 @@ def generate_steps(
     check_settings(size, **settings, repetition_penalty=penalty)
     _check_length(model, ids.shape[1], max_new_tokens)
     ends = end_ids(model) if stop_ids is None else _check_ends(size, stop_ids)
+    if cache is not None:
+        check_cache(model, cache, ids)
 
     def choose(logits, ids):  # [1, V], [1, n] → [1]
         if penalty != 1:
             logits = repetition_penalty(logits, ids, penalty)
         return sample_token(logits, **settings, generator=generator)
 
-    return _steps(model, ids, max_new_tokens, choose, ends, [*stop_rules])
+    def score(ids):  # [1, n] → [1, V] y cuántos tokens han pasado
+        if cache is None:
+            return next_logits(model, ids), ids.shape[1]
+        known = cache.get_seq_length()
+        return prefill(model, ids, cache), ids.shape[1] - int(known)
+
+    return _steps(ids, max_new_tokens, score, choose, ends, [*stop_rules])
 
 
 @torch.inference_mode()
-def _steps(model, ids, limit, choose, ends, rules):
+def _steps(ids, limit, score, choose, ends, rules):
     start = time.perf_counter()
     new = []
     for index in range(limit):
-        logits = next_logits(model, ids)  # [1, V]
+        logits, processed = score(ids)  # [1, V]
         token = choose(logits, ids)  # [1]
         step = GenerationStep(
             index=index,
             token_id=token.item(),
             logits=logits[0],
-            processed=ids.shape[1],
+            processed=processed,
             seconds=time.perf_counter() - start,
         )
         new.append(step.token_id)
@@ -108,6 +121,118 @@ def _steps(model, ids, limit, choose, ends, rules):
             yield replace(step, stop=reasons[0])
             return
         yield step
+
+
+@torch.inference_mode()
+def prefill(
+    model,
+    ids: torch.Tensor,
+    cache: Cache,
+    attention_mask: torch.Tensor | None = None,
+    chunk: int | None = None,
+) -> torch.Tensor:
+    """Pasa por la red lo que la caché aún no guarda de `ids` (`[B, n]`) y
+    devuelve los logits del siguiente token, `[B, V]`, en fp32.
+
+    `attention_mask`: `[B, n]`, 0 en el relleno (que va a la izquierda).
+    `chunk`: de cuántos en cuántos tokens, para gastar menos memoria; el
+    resultado es el mismo. Lanza `ValueError` si no queda nada por procesar.
+    """
+    start = int(cache.get_seq_length())
+    if start >= ids.shape[1]:
+        raise ValueError(_nothing_new(start, ids.shape[1]))
+    for part in ids[:, start:].split(chunk or ids.shape[1], dim=1):
+        start += part.shape[1]
+        mask = None if attention_mask is None else attention_mask[:, :start]
+        logits = _forward(model, part, cache, mask)
+    cache.seen_ids = ids
+    return logits
+
+
+@torch.inference_mode()
+def decode_one(
+    model,
+    token: torch.Tensor,
+    cache: Cache,
+    attention_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Pasa por la red un token por fila (`[B]`), que se añade a la caché, y
+    devuelve los logits del siguiente, `[B, V]`.
+
+    `attention_mask`: `[B, guardados + 1]`, si hubo relleno.
+    """
+    if token.dim() != 1:
+        raise ValueError(
+            f"decode_one recibe un id por fila, [B], y no {list(token.shape)}."
+        )
+    kept = int(cache.get_seq_length())
+    logits = _forward(model, token[:, None], cache, attention_mask)
+    seen = getattr(cache, "seen_ids", None)
+    if seen is not None:
+        cache.seen_ids = torch.cat([seen[:, :kept], token[:, None]], -1)
+    return logits
+
+
+def _forward(model, part, cache, mask) -> torch.Tensor:
+    options = {}
+    if (
+        mask is not None
+    ):  # con relleno, la posición cuenta solo lo que no lo es
+        positions = (mask.long().cumsum(-1) - 1).clamp_min(0)  # [B, n]
+        options = dict(
+            attention_mask=mask, position_ids=positions[:, -part.shape[1] :]
+        )
+    output = model(
+        input_ids=part,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **options,
+    )
+    return output.logits[:, -1].float()
+
+
+def check_cache(model, cache: Cache, ids: torch.Tensor) -> None:
+    """Lanza `ValueError` si esa caché no sirve para seguir `ids` (`[B, n]`)
+    con ese modelo: otras capas o formas, otro lote u otro texto."""
+    config = model.config.get_text_config(decoder=True)
+    layers = cache.layers
+    if layers and len(layers) != config.num_hidden_layers:
+        raise ValueError(
+            f"La caché tiene {len(layers)} capas y el modelo, "
+            f"{config.num_hidden_layers}: es de otro modelo. Crea una para "
+            "este con make_cache(model)."
+        )
+    start = int(cache.get_seq_length())
+    if start == 0:
+        return
+    if start >= ids.shape[1]:
+        raise ValueError(_nothing_new(start, ids.shape[1]))
+    rows, heads, _, size = layers[0].keys.shape
+    one = kv_cache_bytes(config, 1, dtype=torch.int8)  # números por token
+    if 2 * len(layers) * heads * size != one or rows != ids.shape[0]:
+        raise ValueError(
+            f"La caché guarda {rows} fila(s) de {heads} cabezas de {size}, que "
+            "no son las de este modelo o este lote. Crea otra con "
+            "make_cache(model)."
+        )
+    seen = getattr(cache, "seen_ids", ids)[:, :start].to(ids.device)
+    same = (seen == ids[:, : seen.shape[1]]).all(0).long()  # [vistos]
+    shared = int(same.cumprod(0).sum())
+    if shared < seen.shape[1]:
+        raise ValueError(
+            f"La caché guarda otro texto: solo coinciden los {shared} primeros "
+            f"tokens de {start}. Crea otra con make_cache(model), o quítale "
+            f"los que sobran con cache.crop({shared - start})."
+        )
+
+
+def _nothing_new(kept: int, n: int) -> str:
+    return (
+        f"La caché ya guarda {kept} tokens y el prompt tiene {n}: no queda "
+        "ninguno que dé los logits del siguiente. Usa una caché nueva, o deja "
+        f"fuera el último con cache.crop({n - 1 - kept})."
+    )
 
 
 def end_ids(model) -> set[int]:
