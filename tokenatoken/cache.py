@@ -9,7 +9,15 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 
-class ConcatLayer(DynamicLayer):
+class _OurLayer(DynamicLayer):
+    def reset(self) -> None:
+        """Olvida lo guardado. En transformers 5.15 el de la biblioteca solo
+        pone ceros, y la longitud se queda."""
+        self.keys = self.values = None
+        self.is_initialized = False
+
+
+class ConcatLayer(_OurLayer):
     """Guarda K y V pegando lo nuevo detrás: claro, y copia todo cada vez."""
 
     def update(self, key_states, value_states, *args, **kwargs):
@@ -23,14 +31,14 @@ class ConcatLayer(DynamicLayer):
         return self.keys, self.values
 
 
-class PreallocatedLayer(DynamicLayer):
+class PreallocatedLayer(_OurLayer):
     """Reserva sitio de una vez y escribe en su hueco, sin copiar lo anterior.
 
     `room`: tokens reservados al empezar. Si se llena, reserva el doble y
     copia una vez: así no se pierde una generación a medias, y el sitio de
     sobra nunca pasa de lo ocupado. `keys` y `values` son vistas de la reserva
     con lo escrito hasta ahora, de modo que la posición sale solo de ellas, y
-    `crop`, `reset` y lo demás son los de la biblioteca.
+    `crop` y lo demás son los de la biblioteca.
     """
 
     def __init__(self, room: int = 256, **kwargs):

@@ -33,7 +33,13 @@ def check_ids(model, ids: torch.Tensor) -> torch.Tensor:
     `ids`: enteros `[B, n]`, con 1 ≤ n ≤ contexto y 0 ≤ id < filas del
     embedding.
     """
-    if ids.dtype != torch.long or ids.dim() != 2 or ids.shape[1] == 0:
+    if not isinstance(ids, torch.Tensor):
+        raise ValueError(
+            f"Los ids tienen que ser un tensor de forma [B, n], no "
+            f"{type(ids).__name__}. De un texto: prompt_ids(model, tokenizer, "
+            "texto)."
+        )
+    if ids.dtype != torch.long or ids.dim() != 2 or not ids.numel():
         raise ValueError(
             f"Los ids tienen forma {list(ids.shape)} y tipo {ids.dtype}; hace "
             "falta un tensor de enteros (torch.long) de forma [B, n]."

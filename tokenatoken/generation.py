@@ -5,6 +5,7 @@ qué hacer con él: escribirlo, dibujarlo, medirlo o guardarlo. La posición sal
 solo de la caché. No sabe nada de figuras ni de controles.
 """
 
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,10 +15,15 @@ from transformers.cache_utils import Cache
 
 from .cache import kv_cache_bytes
 from .forward import check_ids, next_logits
-from .sampling import check_settings, repetition_penalty, sample_token
+from .sampling import (
+    check_settings,
+    is_number,
+    repetition_penalty,
+    sample_token,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GenerationStep:
     """Un token recién elegido y de dónde salió.
 
@@ -55,7 +61,7 @@ def generate_steps(
     penalty: float = 1.0,
     generator: torch.Generator | None = None,
     stop_ids: Iterable[int] | None = None,
-    stop_rules: Iterable[StopRule] = (),
+    stop_rules: StopRule | Iterable[StopRule] = (),
     cache: Cache | None = None,
 ) -> Iterator[GenerationStep]:
     """Genera a continuación de `ids` (`[1, n]`) y entrega cada paso.
@@ -81,6 +87,19 @@ def generate_steps(
     check_settings(size, **settings, repetition_penalty=penalty)
     _check_length(model, ids.shape[1], max_new_tokens)
     ends = end_ids(model) if stop_ids is None else _check_ends(size, stop_ids)
+    rules = [stop_rules] if callable(stop_rules) else list(stop_rules)
+    for rule in rules:
+        if not callable(rule) or rule in (stop_text, stop_time, stop_unsure):
+            raise ValueError(
+                f"{rule!r} no es una regla de parada. Se crean así: "
+                "stop_text(tokenizer, texto), stop_time(segundos) o "
+                "stop_unsure(probabilidad)."
+            )
+    if not isinstance(generator, torch.Generator | None):
+        raise ValueError(
+            f"generator={generator!r} no vale: tiene que ser un "
+            "torch.Generator(), por ejemplo con .manual_seed(0)."
+        )
     if cache is not None:
         check_cache(model, cache, ids)
 
@@ -95,7 +114,7 @@ def generate_steps(
         known = cache.get_seq_length()
         return prefill(model, ids, cache), ids.shape[1] - int(known)
 
-    return _steps(ids, max_new_tokens, score, choose, ends, [*stop_rules])
+    return _steps(ids, max_new_tokens, score, choose, ends, rules)
 
 
 @torch.inference_mode()
@@ -247,7 +266,12 @@ def end_ids(model) -> set[int]:
 def stop_text(tokenizer, text: str) -> StopRule:
     """Regla: para cuando lo generado contiene `text` (que puede ir repartido
     entre varios tokens)."""
-    if not isinstance(text, str) or not text:
+    if not isinstance(text, str):
+        raise ValueError(
+            f"El texto de parada tiene que ser un texto, no {text!r}: "
+            "stop_text(tokenizer, texto)."
+        )
+    if not text:
         raise ValueError(
             "El texto de parada está vacío: todo texto lo contiene, así que "
             "pararía antes de empezar. Escribe al menos un carácter."
@@ -259,16 +283,19 @@ def stop_text(tokenizer, text: str) -> StopRule:
 
 def stop_time(seconds: float) -> StopRule:
     """Regla: para en el primer token que llega pasado ese tiempo."""
-    if not seconds > 0:
-        raise ValueError(f"seconds={seconds!r} tiene que ser mayor que 0.")
+    if not is_number(seconds) or not seconds > 0:
+        raise ValueError(
+            f"seconds={seconds!r} no vale: tiene que ser un número mayor que 0."
+        )
     return lambda step, new: "tiempo" if step.seconds >= seconds else None
 
 
 def stop_unsure(probability: float) -> StopRule:
     """Regla: para si el mejor candidato no llega a esa probabilidad."""
-    if not 0 < probability < 1:
+    if not is_number(probability) or not 0 < probability < 1:
         raise ValueError(
-            f"probability={probability!r} tiene que estar entre 0 y 1."
+            f"probability={probability!r} no vale: tiene que ser un número "
+            "entre 0 y 1."
         )
 
     def rule(step, new):
@@ -312,15 +339,15 @@ def stream(
     done = []
 
     def ids():
-        try:
-            for step in steps:
-                done.append(step)
-                yield step.token_id
-        except KeyboardInterrupt:
-            print(f"\n[Interrumpido: conservas {len(done)} tokens.]")
+        for step in steps:
+            done.append(step)
+            yield step.token_id
 
-    for piece in text_pieces(tokenizer, ids()):
-        write(piece)
+    try:
+        for piece in text_pieces(tokenizer, ids()):
+            write(piece)
+    except KeyboardInterrupt:
+        print(f"\n[Interrumpido: conservas {len(done)} tokens.]")
     return done
 
 
@@ -333,20 +360,29 @@ def _check_length(model, n: int, max_new_tokens: int) -> None:
         )
     longest = model.config.max_position_embeddings
     if n + max_new_tokens > longest:
+        lower = f"Baja max_new_tokens a {longest - n} o recorta" * (
+            n < longest
+        )
         raise ValueError(
             f"El prompt ({n} tokens) y los {max_new_tokens} nuevos suman más "
-            f"que los {longest} del contexto. Baja max_new_tokens a "
-            f"{longest - n} o recorta el prompt."
+            f"que los {longest} del contexto. {lower or 'Recorta'} el prompt."
         )
 
 
 def _check_ends(size: int, stop_ids: Iterable[int]) -> set[int]:
-    ends = {stop_ids} if isinstance(stop_ids, int) else set(stop_ids)
-    for end in ends:
-        if not isinstance(end, int) or not 0 <= end < size:
+    if isinstance(stop_ids, torch.Tensor):
+        stop_ids = stop_ids.flatten().tolist()
+    ends = set()
+    for end in [stop_ids] if not isinstance(stop_ids, Iterable) else stop_ids:
+        try:
+            known = not isinstance(end, bool) and operator.index(end)
+        except TypeError:
+            known = -1
+        if known is False or not 0 <= known < size:
             raise ValueError(
                 f"El id de parada {end!r} no está en el vocabulario (del 0 al "
                 f"{size - 1}): el bucle no pararía nunca en él. ¿Has escrito "
                 "bien el nombre del token?"
             )
+        ends.add(known)
     return ends

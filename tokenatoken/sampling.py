@@ -154,7 +154,7 @@ def check_settings(
 ) -> None:
     """Lanza `ValueError` si algún ajuste no vale para un vocabulario de
     `size` tokens. Sirve para comprobarlos antes de usar el modelo."""
-    if not _number(temperature) or not 0 <= temperature < float("inf"):
+    if not is_number(temperature) or not 0 <= temperature < float("inf"):
         raise ValueError(
             f"temperature={temperature!r} no vale: tiene que ser un número "
             "mayor o igual que 0 (0 es elegir siempre el mejor token)."
@@ -165,25 +165,26 @@ def check_settings(
             f"top_k={top_k!r} no vale: tiene que ser un entero entre 1 y "
             f"{size}, el tamaño del vocabulario. Para no filtrar, usa None."
         )
-    if top_p is not None and not (_number(top_p) and 0 < top_p <= 1):
+    if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
         raise ValueError(
             f"top_p={top_p!r} no vale: tiene que ser mayor que 0 y como mucho "
             "1 (0.9 es quedarse con el 90 %). Para no filtrar, usa None."
         )
-    if min_p is not None and not (_number(min_p) and 0 <= min_p <= 1):
+    if min_p is not None and not (is_number(min_p) and 0 <= min_p <= 1):
         raise ValueError(
             f"min_p={min_p!r} no vale: tiene que estar entre 0 y 1 (0.1 es "
             "pedir la décima parte que el mejor). Para no filtrar, usa None."
         )
     penalty = repetition_penalty
-    if not _number(penalty) or not 0 < penalty < float("inf"):
+    if not is_number(penalty) or not 0 < penalty < float("inf"):
         raise ValueError(
             f"repetition_penalty={penalty!r} no vale: tiene que ser un número "
             "mayor que 0 (1 no cambia nada, 1.1 rebaja lo ya dicho)."
         )
 
 
-def _number(value) -> bool:
+def is_number(value) -> bool:
+    """Si es un número de Python y no un booleano."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import torch
 from gguf.quants import quantize
 
 from tokenatoken.tokens import byte_alphabet
 from tokenatoken.weights import WeightsFile
+
+torch.set_num_threads(1)  # modelos diminutos: repartir cuesta más que calcular
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 64, 96, 2, 4, 2
 MERGES = ["a b", "ab c", "Ġ a"]

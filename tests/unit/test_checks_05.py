@@ -306,6 +306,90 @@ def prints_twice(model, ids, limit, ends):
     return new[:1] + new
 
 
+def looks_at_prompt(model, ids, limit, ends):
+    new = []
+    while len(new) < limit and ids[0, -1].item() not in ends:
+        token = best(model, ids)
+        ids = join(ids, token)
+        new.append(token.item())
+    return new
+
+
+def until_window(size):
+    def wrong(tokenizer, ids, stop):
+        seen = []
+        for token_id in ids:
+            seen.append(token_id)
+            if stop in tokenizer.decode(seen[-size:]):
+                break
+        return seen
+
+    return wrong
+
+
+def until_lower(tokenizer, ids, stop):
+    seen = []
+    for token_id in ids:
+        seen.append(token_id)
+        if stop.lower() in tokenizer.decode(seen).lower():
+            break
+    return seen
+
+
+def until_falsy(tokenizer, ids, stop):
+    seen = []
+    while token_id := next(ids, None):
+        seen.append(token_id)
+        if stop in tokenizer.decode(seen):
+            break
+    return seen
+
+
+def by_hand(tokenizer, steps):
+    rows = (
+        f'{{"id": {s.token_id}, "token": "{tokenizer.decode([s.token_id])}", '
+        f'"segundos": {s.seconds}}}'
+        for s in steps
+    )
+    return "[" + ", ".join(rows) + "]"
+
+
+def pieces_not_in(tokenizer, ids):
+    waiting = []
+    for token_id in ids:
+        waiting.append(token_id)
+        text = tokenizer.decode(waiting)
+        if "\ufffd" not in text:
+            yield text
+            waiting = []
+    yield tokenizer.decode(waiting)
+
+
+def pieces_three(tokenizer, ids):
+    waiting = []
+    for token_id in ids:
+        waiting.append(token_id)
+        text = tokenizer.decode(waiting)
+        if not text.endswith("\ufffd") or len(waiting) > 2:
+            yield text
+            waiting = []
+    yield tokenizer.decode(waiting)
+
+
+def pieces_anywhere(tokenizer, ids):
+    text = tokenizer.decode(ids)
+    n = len(list(pieces_lost(tokenizer, ids)))
+    return [*text[: n - 1], text[n - 1 :]]
+
+
+def endless(model, ids, limit, ends):
+    while True:
+        token = best(model, ids)
+        ids = join(ids, token)
+        if token.item() in ends:
+            return ids
+
+
 CORRECT = {
     "05.1": write,
     "05.2": until,
@@ -329,6 +413,27 @@ MUTANTS = {
     "el peor": (
         "05.1",
         lambda m, i, n, e: join(i, m(i).logits[:, -1].argmin(-1)),
+    ),
+    "mira el prompt 1": (
+        "05.1",
+        lambda m, i, n, e: i if i[0, -1].item() in e else write(m, i, n, e),
+    ),
+    "no acaba": ("05.1", endless),
+    "ventana de 3": ("05.2", until_window(3)),
+    "minúsculas": ("05.2", until_lower),
+    "el id 0": ("05.2", until_falsy),
+    "a mano": ("05.3", by_hand),
+    "comillas cambiadas": (
+        "05.3",
+        lambda t, s: str(json.loads(record(t, s))).replace("'", '"'),
+    ),
+    "que no contenga": ("05.4", pieces_not_in),
+    "como mucho tres": ("05.4", pieces_three),
+    "por cualquier sitio": ("05.4", pieces_anywhere),
+    "mira el prompt": ("05.6", looks_at_prompt),
+    "un solo fin 6": (
+        "05.6",
+        lambda m, i, n, e: talk(m, i, n, {min(e)} if e else e),
     ),
     "un token": ("05.2", until_one_token),
     "token igual": ("05.2", until_equal),
@@ -455,6 +560,9 @@ def test_mutant_is_rejected_with_a_hint(name):
         ("de uno en uno", "varios tokens"),
         ("pierde lo pendiente", "pendiente"),
         ("de golpe", "en cuanto"),
+        ("no acaba", "no paras"),
+        ("a mano", "json.dumps"),
+        ("letras", "ningún token"),
         ("greedy", "todos los caminos juntos"),
         ("probabilidades", "logaritmos"),
         ("el bug", "quién lo mira"),
@@ -495,7 +603,38 @@ def test_other_right_answers_are_accepted():
     accepted("05.3", lambda t, s: record(t, list(s), indent=2))
     accepted("05.4", lambda t, ids: list(text_pieces(t, ids)))
     accepted("05.4", lambda t, ids: list(pieces(t, ids)))
+
+    def early(tokenizer, ids):
+        """Enseña también lo que precede al carácter incompleto."""
+        shown = ""
+        for n in range(1, len(ids) + 1):
+            text = tokenizer.decode(ids[:n])
+            text = text if n == len(ids) else text.rstrip("\ufffd")
+            if len(text) > len(shown):
+                yield text[len(shown) :]
+                shown = text
+
+    def recomputed(logprobs, ids, width, n):
+        """Con tensores como ids y el total recalculado al final."""
+        kept = [(0.0, list(ids))]
+        for _ in range(n):
+            longer = []
+            for total, path in kept:
+                top = logprobs(path).topk(min(width, 4))
+                for value, token in zip(top.values, top.indices):
+                    longer.append((total + float(value), path + [token]))
+            longer.sort(key=lambda b: -b[0])
+            kept = longer[:width]
+        path = [int(i) for i in kept[0][1]]
+        total = sum(
+            logprobs(path[:i])[path[i]].item()
+            for i in range(len(ids), len(path))
+        )
+        return total, path
+
+    accepted("05.4", lambda t, ids: early(t, ids))
     accepted("05.5", exhaustive)
+    accepted("05.5", recomputed)
 
 
 def test_the_model_gets_its_generate_back():

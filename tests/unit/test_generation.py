@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -108,7 +109,8 @@ def test_any_end_id_stops_and_is_the_last(forwards):
     assert [s.token_id for s in steps] == free[: where + 1]
     assert steps[-1].stop == "token de fin"
     assert len(forwards) == where + 1
-    assert tokens(model, ids, 12, stop_ids=end) == free[: where + 1]
+    for same in (end, np.int64(end), [np.int64(end)], torch.tensor([end])):
+        assert tokens(model, ids, 12, stop_ids=same) == free[: where + 1]
     assert tokens(model, ids, 12, stop_ids=()) == free
 
 
@@ -141,7 +143,7 @@ def test_stop_rules():
     assert word not in TOKENIZER.decode([s.token_id for s in steps[:-1]])
     assert steps[-1].stop == f"texto {word!r}"
 
-    assert len(tokens(model, ids, 12, stop_rules=[stop_time(1e-9)])) == 1
+    assert len(tokens(model, ids, 12, stop_rules=stop_time(1e-9))) == 1
     assert len(tokens(model, ids, 12, stop_rules=[stop_time(900)])) == 12
 
     all_steps = list(generate_steps(model, ids, max_new_tokens=12))
@@ -167,6 +169,12 @@ BAD = {
     "fin fuera": (dict(stop_ids=[96]), "no está en el vocabulario"),
     "fin negativo": (dict(stop_ids=[-1]), "no está en el vocabulario"),
     "fin None": (dict(stop_ids=[None]), "no está en el vocabulario"),
+    "fin True": (dict(stop_ids=[True]), "no está en el vocabulario"),
+    "fin con coma": (dict(stop_ids=3.0), "no está en el vocabulario"),
+    "fin en lista": (dict(stop_ids=[[3]]), "no está en el vocabulario"),
+    "regla sin crear": (dict(stop_rules=[stop_text]), "Se crean así"),
+    "regla None": (dict(stop_rules=[None]), "Se crean así"),
+    "semilla suelta": (dict(generator=5), "manual_seed"),
 }
 
 
@@ -184,6 +192,10 @@ def test_bad_ids_fail_before_any_forward(forwards):
         (random_ids(3, rows=2), "un solo texto"),
         (torch.tensor([[1, 96]]), "otro tokenizador"),
         (torch.empty(1, 0, dtype=torch.long), "forma"),
+        (torch.empty(0, 3, dtype=torch.long), "forma"),
+        ([[1, 2]], "tensor"),
+        ("hola", "prompt_ids"),
+        (random_ids(128), "Recorta el prompt"),
     ):
         with pytest.raises(ValueError, match=words):
             generate_steps(tiny_model("llama"), ids, max_new_tokens=2)
@@ -206,8 +218,12 @@ def test_broken_logits_stop_with_an_explanation(logits, words, monkeypatch):
     "build, words",
     [
         (lambda: stop_text(TOKENIZER, ""), "vacío"),
-        (lambda: stop_text(TOKENIZER, None), "vacío"),
+        (lambda: stop_text(TOKENIZER, None), "tiene que ser un texto"),
+        (lambda: stop_text("\n", TOKENIZER), "tiene que ser un texto"),
         (lambda: stop_time(0), "mayor que 0"),
+        (lambda: stop_time("1"), "mayor que 0"),
+        (lambda: stop_time(True), "mayor que 0"),
+        (lambda: stop_unsure("x"), "entre 0 y 1"),
         (lambda: stop_unsure(1.5), "entre 0 y 1"),
     ],
 )
@@ -254,8 +270,19 @@ def test_an_interruption_keeps_what_was_made(capsys):
     pieces = []
     kept = stream(TOKENIZER, interrupted(), pieces.append)
     assert [s.token_id for s in kept] == tokens(model, ids, 4)
-    assert "".join(pieces) == TOKENIZER.decode(tokens(model, ids, 4))
+    whole = TOKENIZER.decode(tokens(model, ids, 4))
+    assert whole.startswith("".join(pieces)) and len(pieces) >= 3
     assert "conservas 4 tokens" in capsys.readouterr().out
+
+
+def test_an_interruption_while_writing_keeps_it_too():
+    model, ids = tiny_model("llama"), random_ids(3)
+
+    def write(piece):
+        raise KeyboardInterrupt
+
+    steps = generate_steps(model, ids, max_new_tokens=9)
+    assert stream(TOKENIZER, steps, write)
 
 
 def test_stream_prints_and_returns_the_steps(capsys):

@@ -119,6 +119,8 @@ def call(function, *arguments):
     name = getattr(function, "__name__", "tu función")
     try:
         result = function(*arguments)
+    except (Hint, Pendiente):  # una pista que el propio ejercicio da a medias
+        raise
     except (Exception, SystemExit) as error:
         raise Hint(_own_error(error)) from error
     if result is ...:

@@ -42,6 +42,10 @@ class _Counter:
         def note(_, args, kwargs):
             ids = args[0] if args else kwargs["input_ids"]
             self.lengths.append(ids.shape[-1])
+            expect(
+                len(self.lengths) <= 60,
+                "Llevas más de 60 forwards y no paras. ¿Cuentas el máximo?",
+            )
 
         self._hook = model.register_forward_pre_hook(note, with_kwargs=True)
         model.generate = _forbidden
@@ -83,6 +87,7 @@ def loop(write):
             (12, (later, 95)),
             (12, (1, later)),
             (12, (free[0],)),
+            (12, (ids[0, -1].item(),)),
         ):
             right = _library(ids, limit, ends)[0].tolist()
             given = ids.clone()
@@ -129,17 +134,26 @@ def _split(ours, right, ids) -> int:
 def until_text(until):
     """`until(tokenizer, ids, stop) -> list[int]`; `ids` es un iterador."""
     tokenizer = load_tokenizer("smollm2")
-    for text, stop in (
+    letters = [i for c in "international" for i in tokenizer.encode(c)]
+    zero = tokenizer.encode("Uno") + [0] + tokenizer.encode("dos fin más")
+    for given, stop in (
         ("Primera línea.\n\nSegunda línea.\n\nTercera.", "\n\n"),
         ("uno, dos, tres, cuatro", "tres"),
+        ("uno, dos, tres, cuatro", "dos, tres"),
         ("Hola, ¿qué tal? Bien.", "¿"),
         ("abcdefghijklmnop", "hij"),
         ("The international trade", "nation"),
+        ("The international trade", "in"),
         ("Una respuesta sin final", "###"),
         ("Fin.", "."),
+        ("el fin es FIN. Y más", "FIN"),
+        ("Vale: 🤖 sí", ": "),
         ("La ñ y el 🤖 juntos: FIN. Y más", "🤖"),
+        (letters, "nation"),
+        (zero, "fin"),
     ):
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode(given) if isinstance(given, str) else given
+        text = tokenizer.decode(ids)
         right = next(
             (
                 n
@@ -192,13 +206,17 @@ def to_json(record):
     """`record(tokenizer, steps) -> str` con JSON; `steps` es un generador."""
     tokenizer = load_tokenizer("smollm2")
     spanish = tokenizer.encode("¡Qué ñandú más rápido!")
+    odd = tokenizer.encode('Él dijo: "¿Qué?"\n\tC:\\nube')
     for steps in (
         _steps(7),
         _steps(1),
-        [
-            GenerationStep(i, t, torch.zeros(3), 4, 0.5 * i + 0.5)
-            for i, t in enumerate(spanish)
-        ],
+        *(
+            [
+                GenerationStep(i, t, torch.zeros(3), 4, 0.5 * i + 0.5)
+                for i, t in enumerate(ids)
+            ]
+            for ids in (spanish, odd)
+        ),
     ):
         text = call(record, tokenizer, iter(steps))
         expect(
@@ -237,7 +255,8 @@ def to_json(record):
                 isinstance(seconds, int | float)
                 and math.isclose(seconds, step.seconds, abs_tol=0.0011),
                 f"Los segundos del paso {step.index} son {step.seconds} y has "
-                f"guardado {seconds!r}. ¿Es el tiempo desde el principio?",
+                f"guardado {seconds!r}. ¿Es el tiempo desde el principio, con "
+                "tres decimales al menos?",
             )
         if steps[0].token_id == spanish[0]:
             expect(
@@ -257,45 +276,50 @@ def whole_characters(pieces):
         "日本語 y 한국어",
         "🇪🇸 👩‍💻 fin",
         "a",
+        "𐍈 y 𓀀",
+        tokenizer.encode("Adiós 🤖")[:-1] + tokenizer.encode(" y sigo así"),
+        tokenizer.encode("Adiós 🤖")[:-1],  # se para a medio robot
     ):
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode(text) if isinstance(text, str) else text
+        whole = tokenizer.decode(ids)
         value = call(pieces, tokenizer, list(ids))
         expect(
             not isinstance(value, str),
             "Devuelve los trozos por separado (una lista, o con yield), no el "
             "texto ya unido.",
         )
-        ours = list(value)
+        ours = call(list, value)  # si es un generador, aquí se ejecuta
         expect(
             all(isinstance(piece, str) for piece in ours),
             "Cada trozo tiene que ser un texto.",
         )
         broken = [p for p in ours if "\ufffd" in p]
         expect(
-            not broken,
-            f"Con {text!r} sale un trozo roto: {broken[:1]}. Un carácter puede "
+            not broken or "\ufffd" in whole,
+            f"Con {whole!r} sale un trozo roto: {broken[:1]}. Un carácter puede "
             "ocupar varios tokens: espera a que esté entero.",
         )
+        joined = "".join(ours)
         expect(
-            "".join(ours) == tokenizer.decode(ids),
-            f"Con {text!r}, los trozos unidos dan {''.join(ours)!r}.",
+            joined == whole,
+            f"Unidos, los trozos dan {joined!r} y el texto es {whole!r}. "
+            + "Lo pendiente también se entrega al final, aunque el carácter "
+            "no llegara a completarse." * (len(joined) < len(whole)),
         )
-        clean = sum(
-            not tokenizer.decode(ids[:n]).endswith("\ufffd")
-            for n in range(1, len(ids) + 1)
+        prefixes = [tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1)]
+        clean = {len(p) for p in prefixes if not p.endswith("\ufffd")}
+        also = {len(p.rstrip("\ufffd")) for p in prefixes} | {0, len(whole)}
+        ends = {len("".join(ours[:n])) for n in range(len(ours) + 1)}
+        expect(
+            clean <= ends,
+            f"Con {whole!r} hay trozos que llegan tarde: en cuanto el texto "
+            "está entero, se enseña.",
         )
         expect(
-            len([p for p in ours if p]) == clean,
-            f"Con {text!r} entregas {len([p for p in ours if p])} trozos y se "
-            f"puede en {clean}: en cuanto el texto está entero, se enseña.",
+            ends <= clean | also,
+            f"Con {whole!r} cortas por donde no acaba ningún token. Los trozos "
+            "salen según llegan los tokens.",
         )
-    cut = tokenizer.encode("Adiós 🤖")[:-1]  # se para a medio robot
-    ours = "".join(call(pieces, tokenizer, list(cut)))
-    expect(
-        ours == tokenizer.decode(cut),
-        "Si la generación se para a medio carácter, lo pendiente también se "
-        f"entrega al final. Falta: {tokenizer.decode(cut)[len(ours) :]!r}.",
-    )
 
 
 def _toy(ids: list[int]) -> torch.Tensor:
@@ -329,8 +353,8 @@ def beams(beam):
         asked = []
 
         def score(x, logprobs=logprobs, asked=asked):
-            asked.append(len(x))
-            return logprobs(list(x))
+            asked.append(tuple(int(i) for i in x))
+            return logprobs([int(i) for i in x])
 
         value = call(beam, score, list(ids), width, n)
         expect(
@@ -360,15 +384,17 @@ def beams(beam):
             f"llegar a {best_total:.3f}. ¿Comparas todos los caminos juntos "
             "antes de quedarte con los mejores?",
         )
+        different = len({path for path in asked if len(path) < len(ours)})
+        limit = 1 + width * (n - 1)
         expect(
-            len(asked) <= 1 + width * (n - 1),
-            f"Llamas {len(asked)} veces a logprobs y bastan "
-            f"{1 + width * (n - 1)}: en cada paso, solo los caminos del haz.",
+            different <= limit,
+            f"Miras {different} caminos distintos y en un haz de {width} caben "
+            f"{limit}: en cada paso solo se alargan los que sobreviven.",
         )
         expect(
             again < best_total + 1e-4,
-            f"Tu texto supera al de un haz de {width}: exploras más caminos de "
-            "los que caben en el haz.",
+            f"Tu texto supera al de un haz de {width}: guardas otros caminos. "
+            "En cada paso sobreviven los mejores de todos, ni uno más.",
         )
 
 
@@ -393,6 +419,8 @@ def bug(write):
             (10, ()),
             (10, (free[3],)),
             (10, (free[0],)),
+            (10, (1, free[0])),
+            (10, (ids[0, -1].item(),)),
             (1, ()),
             (1, (free[0],)),
             (3, (free[2],)),
@@ -414,7 +442,8 @@ def bug(write):
                 + (
                     "El primer token ya es un fin: ¿quién lo mira?"
                     if first
-                    else "Ese caso no era el del bug: mira qué has cambiado."
+                    else "Ese caso no era el del bug. ¿Miras solo los tokens "
+                    "nuevos, y todos los fines?"
                 ),
             )
             expect(
