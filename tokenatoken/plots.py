@@ -576,3 +576,54 @@ def steps_strip(steps: list[tuple[str, list]], title: str) -> Picture:
             for i, (chosen, candidates) in enumerate(steps, 1)
         )
         return finish(figure, f"{title}.\n" + "\n".join(lines))
+
+
+def cache_growth(labels: list[str], prompt: int, title: str) -> Picture:
+    """Qué pasa por la red en cada paso, sin caché y con ella: una fila por
+    paso, una columna por token.
+
+    `labels`: los tokens del prompt (`prompt` de ellos) y los nuevos.
+    """
+    total = len(labels)
+    steps = total - prompt  # el último token nuevo no se llega a procesar
+    fresh, kept, later = PALETTE[1], PALETTE[4], "#F2F2F2"
+    with plt.rc_context(STYLE):
+        figure, pair = plt.subplots(
+            1,
+            2,
+            figsize=(11, 1.9 + 0.42 * steps),
+            sharey=True,
+            layout="constrained",
+        )
+        names = "Sin caché", "Con caché"
+        lines = []
+        for axes, name in zip(pair, names):
+            cached = name == names[1]
+            done = 0
+            for y in range(steps):
+                for x in range(total - 1):
+                    color = fresh if x < prompt + y else later
+                    if cached and y and x < prompt + y - 1:
+                        color = kept
+                    done += color == fresh
+                    box = plt.Rectangle((x - 0.46, y - 0.42), 0.92, 0.84)
+                    box.set_facecolor(color)
+                    axes.add_patch(box)
+            axes.set(xlim=(-0.6, total - 1.4), ylim=(steps - 0.4, -0.6))
+            axes.set_title(f"{name}: {done} tokens", loc="left", fontsize=16)
+            turn = dict(rotation=60, ha="right", rotation_mode="anchor")
+            shown = [_drawable(label) for label in labels[:-1]]
+            axes.set_xticks(range(total - 1), shown, fontsize=12, **turn)
+            axes.set_yticks(range(steps), range(1, steps + 1))
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+            lines.append(f"{name}: pasan {done} tokens en {steps} pasos")
+        pair[0].set_ylabel("Paso")
+        marks = [
+            plt.Rectangle((0, 0), 1, 1, fc=color) for color in (fresh, kept)
+        ]
+        words = ["pasa por la red", "se lee de la caché"]
+        place = dict(loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(marks, words, **place)
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=18)
+        return finish(figure, f"{title}.\n" + "; ".join(lines))

@@ -18,6 +18,7 @@ from .plots import (
     TOKEN_COLORS,
     Picture,
     before_after,
+    cache_growth,
     grouped_bars,
     heatmap,
     steps_strip,
@@ -451,3 +452,54 @@ def live(tokenizer, steps) -> list[GenerationStep]:
         )
 
     return stream(tokenizer, watched(), write)
+
+
+def cache_explorer(
+    tokenizer, ids: list[int], prompt: int, bytes_per_token: int
+) -> widgets.VBox:
+    """La caché, paso a paso: qué tokens guarda, cuál pasa ahora por la red y
+    cuánto ocupa.
+
+    `ids`: los del prompt (`prompt` de ellos) y los nuevos.
+    """
+    labels = [token_label(tokenizer, i) for i in ids]
+    slider = widgets.IntSlider(
+        value=1, min=1, max=len(ids) - prompt, description="Paso"
+    )
+    strip, facts = widgets.HTML(), widgets.HTML()
+
+    def refresh(_=None):
+        step = slider.value
+        have = prompt + step - 1  # tokens en la caché al acabar el paso
+        fresh = prompt if step == 1 else 1
+        pieces = []
+        for i, label in enumerate(labels[: have + 1]):
+            color, note = "#56B4E9", "en la caché"
+            if i >= have - fresh:
+                color, note = "#E69F00", "pasa por la red"
+            if i == have:
+                color, note = "#FFFFFF", "recién elegido"
+            pieces.append(
+                f'<span title="{note}" style="background:{color};color:#000;'
+                "padding:3px 4px;margin:1px;border:1px solid #999;"
+                'border-radius:3px;display:inline-block">'
+                f"{html.escape(label)}</span>"
+            )
+        about = f"Paso {step}: {fresh} por la red, {have} en la caché"
+        strip.value = (
+            f'<div role="img" aria-label="{about}" style="font:16px/2 '
+            f'monospace">{"".join(pieces)}</div>'
+        )
+        without = step * prompt + step * (step - 1) // 2
+        facts.value = (
+            '<div style="font-size:16px">Naranja: por la red, '
+            f"{fresh}. Azul: ya guardados, {have - fresh}. La caché ocupa "
+            f"{number(have * bytes_per_token / 1024, 0)} KiB.<br>Tokens "
+            f"procesados hasta aquí: {have} con caché, {without} sin ella.</div>"
+        )
+
+    slider.observe(refresh, names="value")
+    refresh()
+    box = widgets.VBox([slider, strip, facts])
+    show(box, cache_growth(labels, prompt, "Lo que pasa por la red"))
+    return box

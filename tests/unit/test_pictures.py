@@ -74,6 +74,10 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["a b → c (x)"],
         ),
         (
+            lambda: plots.cache_growth(["a", "b", "🤖", "d"], 2, "T"),
+            ["Sin caché: pasan 5 tokens", "Con caché: pasan 3 tokens"],
+        ),
+        (
             lambda: plots.steps_strip(
                 [("·a", [("·a", 0.5), ("🤖", 0.1)])], "T"
             ),
@@ -247,6 +251,20 @@ def test_generation_explorer_walks_through_the_steps(tiny):
     assert "máximo de tokens" in text.value
     written = SMOLLM2.decode([s.token_id for s in steps[:3]])
     assert html.escape(written) in text.value
+
+
+def test_cache_explorer_counts_what_passes(monkeypatch):
+    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
+    ids = SMOLLM2.encode("uno dos tres cuatro cinco")
+    box = widgets.cache_explorer(SMOLLM2, ids, 3, 1024)
+    slider, strip, facts = box.children
+    assert slider.max == len(ids) - 3
+    assert "3 con caché, 3 sin ella" in facts.value
+    slider.value = 2
+    assert "4 con caché, 7 sin ella" in facts.value
+    assert (
+        "ocupa 4 KiB" in facts.value and "Paso 2: 1 por la red" in strip.value
+    )
 
 
 def test_live_shows_the_text_and_keeps_it_when_interrupted(tiny, monkeypatch):
