@@ -7,18 +7,26 @@ import nbformat
 import pytest
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from tokenatoken import generation, sampling
+from tokenatoken.cache import make_cache
 from tokenatoken.runtime import load_tokenizer
 
-from .tiny import random_ids, tiny_model
+from . import test_cache
+from .tiny import CONFIGS, random_ids, tiny_model
 
 NOTEBOOKS = __file__.rsplit("/tests/", 1)[0] + "/notebooks/"
 
 
 def definitions(notebook: str, *names: str) -> dict:
     """Ejecuta solo las funciones y clases `names` de un cuaderno."""
-    space = {"torch": torch, "math": math, "DynamicCache": DynamicCache}
+    space = dict(
+        torch=torch,
+        math=math,
+        DynamicCache=DynamicCache,
+        DynamicLayer=DynamicLayer,
+    )
     space |= {k: v for k, v in vars(generation).items() if k[0] != "_"}
     cells = nbformat.read(NOTEBOOKS + notebook, 4).cells
     for cell in cells:
@@ -33,6 +41,9 @@ def definitions(notebook: str, *names: str) -> dict:
 
 
 UNIT4 = definitions("04_muestreo.ipynb", "top_k", "top_p", "spin")
+UNIT6 = definitions(
+    "06_kv_cache.ipynb", "ConcatLayer", "PreallocatedLayer", "write_cached"
+)
 UNIT5 = definitions("05_bucle.ipynb", "write", "pieces_of", "beam_search")
 
 
@@ -92,3 +103,64 @@ def test_the_pieces_of_unit_05(text):
     ids = tokenizer.encode(text)
     ours = list(UNIT5["pieces_of"](tokenizer, ids))
     assert ours == list(generation.text_pieces(tokenizer, ids))
+
+
+def notebook_cache(kind):
+    return lambda model: make_cache(model, kind)
+
+
+def small_room(model):
+    class Small(UNIT6["PreallocatedLayer"]):
+        room = 3
+
+    return make_cache(model, Small)
+
+
+LAYERS = {
+    "ConcatLayer": notebook_cache(UNIT6["ConcatLayer"]),
+    "PreallocatedLayer": notebook_cache(UNIT6["PreallocatedLayer"]),
+    "PreallocatedLayer, 3": small_room,
+}
+
+
+@pytest.fixture(params=LAYERS)
+def notebook_layer(request, monkeypatch):
+    """Las pruebas de test_cache, con la clase escrita en el cuaderno."""
+    monkeypatch.setitem(test_cache.MAKERS, "cuaderno", LAYERS[request.param])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("n", [1, 20])
+def test_layers_of_unit_06(name, n, notebook_layer):
+    test_cache.test_cache_changes_nothing(name, "cuaderno", n)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_cache.test_our_layers_work_inside_generate,
+        test_cache.test_padded_batch_is_each_row_alone,
+        test_cache.test_crop_and_continue_elsewhere,
+        test_cache.test_prefix_is_reused_between_turns,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_layers_of_unit_06_like_ours(name, test, notebook_layer):
+    test(name, "cuaderno")
+
+
+def test_layers_of_unit_06_in_one_model(notebook_layer):
+    test_cache.test_beam_search_reorders_our_layers("cuaderno")
+    test_cache.test_two_caches_do_not_touch_each_other("cuaderno")
+    test_cache.test_a_copy_can_take_another_way("cuaderno")
+    test_cache.test_prefill_in_chunks("llama", "cuaderno", 4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_cached_loop_of_unit_06(name):
+    model, ids = tiny_model(name), random_ids(9)
+    steps = generation.generate_steps(model, ids, max_new_tokens=7)
+    with torch.inference_mode():
+        ours = UNIT6["write_cached"](model, ids, 7, make_cache(model))
+    assert ours[0, 9:].tolist() == [s.token_id for s in steps]

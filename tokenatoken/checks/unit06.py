@@ -14,16 +14,15 @@ from .unit05 import _Counter, _library, _prompts
 CLOSE = dict(atol=1e-3, rtol=1e-3)
 
 
-def _greedy(model, ids, cache, n: int):
-    """Ids nuevos y logits de cada paso, con esa caché."""
-    out = model(ids, past_key_values=cache, logits_to_keep=1)
-    new, logits = [], []
-    for _ in range(n):
-        logits.append(out.logits[0, -1].float())
-        new.append(int(logits[-1].argmax()))
-        token = torch.tensor([[new[-1]]])
+def _forced(model, ids, cache, n: int):
+    """Logits de n pasos con esa caché; los tokens son los de la biblioteca,
+    para que un fallo se vea donde ocurre y no en lo que arrastra."""
+    new = _library(ids, n)[:, ids.shape[1] :]
+    logits = [model(ids, past_key_values=cache).logits[0, -1].float()]
+    for token in new.split(1, 1):
         out = model(token, past_key_values=cache)
-    return new, torch.stack(logits)
+        logits.append(out.logits[0, -1].float())
+    return torch.stack(logits)  # [n + 1, V]
 
 
 def _layers(layer_class) -> Cache:
@@ -40,38 +39,32 @@ def _check_layer(layer_class, extra: str = "") -> None:
     )
     model = tiny_model()
     for ids in _prompts():
-        right, truth = _greedy(model, ids, DynamicCache(), 12)
+        theirs = DynamicCache()
+        truth = _forced(model, ids, theirs, 12)
         cache = _layers(layer_class)
+        hint = (
+            "¿Qué devuelve update? Tiene que ser todo lo guardado, keys y "
+            f"values, no solo lo nuevo. {extra}"
+        )
 
         def run(ids=ids, cache=cache):
-            return _greedy(model, ids, cache, 12)
+            return _forced(model, ids, cache, 12)
 
-        ours, logits = call(run)
+        try:
+            logits = call(run)
+        except Hint as error:
+            raise Hint(f"{error} {hint}") from None
         length = as_int(cache.get_seq_length(), "get_seq_length no es entero.")
         wanted = ids.shape[1] + 12
         expect(
             length == wanted,
             f"Tras un prompt de {ids.shape[1]} y 12 tokens más, la capa dice "
             f"que guarda {length} y deberían ser {wanted}. ¿Guardas en "
-            "self.keys y self.values lo que devuelves?",
+            f"self.keys y self.values lo que devuelves? {extra}",
         )
-        for layer, theirs in zip(cache.layers, _filled(ids, 12)):
-            for mine, other in (
-                (layer.keys, theirs.keys),
-                (layer.values, theirs.values),
-            ):
-                expect(
-                    mine.shape == other.shape
-                    and torch.allclose(mine, other, **CLOSE),
-                    "Lo guardado no es lo que guarda la biblioteca. ¿K en "
-                    "keys y V en values, por orden de llegada, y por el eje "
-                    f"de los tokens (−2)? {extra}",
-                )
-        expect(
-            ours == right and torch.allclose(logits, truth, **CLOSE),
-            "Guardas lo correcto, pero con tu capa salen otros logits: ¿qué "
-            f"devuelve update? Tiene que ser todo lo guardado. {extra}",
-        )
+        _same_content(cache.layers[:1], theirs.layers, extra)
+        expect(torch.allclose(logits, truth, **CLOSE), hint)
+        _same_content(cache.layers, theirs.layers, extra)
     ids = torch.cat([_prompts()[2], _prompts()[2] + 1])  # un lote de 2
 
     def inside():
@@ -92,22 +85,38 @@ def _check_layer(layer_class, extra: str = "") -> None:
     )
     cache = _layers(layer_class)
     ids = _prompts()[4]
-    _greedy(model, ids, cache, 3)
-    cache.crop(-6)  # quedan 10
     rest = torch.cat([ids[:, :10], _prompts()[3]], -1)[:, 10:]
-    out = model(rest, past_key_values=cache).logits[0, -1]
-    right = next_logits(model, torch.cat([ids[:, :10], rest], -1))[0]
-    expect(
-        torch.allclose(out, right, **CLOSE),
-        "Después de cache.crop(-6), al seguir por otro camino, cambian los "
-        f"logits. ¿Llevas la cuenta en un sitio que crop no conoce? {extra}",
+
+    def cropped():
+        _forced(model, ids, cache, 3)
+        cache.crop(-6)  # quedan 10
+        return model(rest, past_key_values=cache).logits[0, -1]
+
+    hint = (
+        "Falla después de cache.crop(-6), al seguir por otro camino. ¿Llevas la "
+        f"cuenta en un sitio que crop no conoce? {extra}"
     )
+    try:
+        out = call(cropped)
+    except Hint as error:
+        raise Hint(f"{error} {hint}") from None
+    right = next_logits(model, torch.cat([ids[:, :10], rest], -1))[0]
+    expect(torch.allclose(out, right, **CLOSE), hint)
 
 
-def _filled(ids, n: int):
-    cache = DynamicCache()
-    _greedy(tiny_model(), ids, cache, n)
-    return cache.layers
+def _same_content(ours, theirs, extra: str) -> None:
+    for layer, other in zip(ours, theirs):
+        for mine, right in (
+            (layer.keys, other.keys),
+            (layer.values, other.values),
+        ):
+            expect(
+                mine.shape == right.shape
+                and torch.allclose(mine, right, **CLOSE),
+                "Lo guardado no es lo que guarda la biblioteca. ¿K en keys y V "
+                "en values, por orden de llegada, y por el eje de los tokens "
+                f"(−2)? {extra}",
+            )
 
 
 @exercise("06.1", "¡Correcto! En tu bucle y dentro de generate.")
@@ -137,7 +146,7 @@ def own_bytes(kv_bytes):
                 **shape,
                 num_hidden_layers=2,
                 num_key_value_heads=2,
-                head_dim=16,
+                head_dim=12,
             ),
             11,
             2,
@@ -148,6 +157,8 @@ def own_bytes(kv_bytes):
                 num_hidden_layers=3,
                 num_key_value_heads=3,
                 pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=2,
             ),
             1,
             4,
@@ -192,7 +203,7 @@ def own_bytes(kv_bytes):
 def cached_loop(write):
     """`write(model, ids, n, cache) -> [1, len + n]`."""
     for ids in _prompts():
-        for n in (1, 2, 10):
+        for n in (10, 2, 1):
             right = _library(ids, n)
             with _Counter() as counter:
                 cache = make_cache(counter.model)
