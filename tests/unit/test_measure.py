@@ -1,0 +1,166 @@
+"""El cronómetro: qué mide, qué guarda y qué no acepta. Ni un tiempo exacto."""
+
+import csv
+import json
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from tokenatoken import measure
+from tokenatoken.cache import ConcatLayer, make_cache
+from tokenatoken.measure import (
+    COLUMNS,
+    GenerationTiming,
+    load_measurement,
+    measure_generation,
+    quartiles,
+    save_measurement,
+    sweep_lengths,
+)
+
+from .tiny import random_ids, tiny_model
+
+MODEL = tiny_model("llama")
+
+
+def test_every_variant_is_measured_the_same_number_of_times():
+    results = measure_generation(MODEL, random_ids(5), 6, repeats=3)
+    assert [r.variant for r in results] == ["con caché", "sin caché"]
+    for r in results:
+        assert len(r.ttft) == len(r.step_seconds) == len(r.totals) == 3
+        assert all(len(row) == 5 for row in r.step_seconds)
+        assert all(t > 0 for t in r.ttft) and r.tpot > 0
+        assert r.ids == results[0].ids and len(r.ids) == 6
+        assert (r.prompt_tokens, r.new_tokens) == (5, 6)
+        assert set(r.row()) == set(COLUMNS) and r.error is None
+
+
+def test_repetitions_are_interleaved_after_a_warm_up():
+    order = []
+
+    def variant(name):
+        return lambda: order.append(name) or make_cache(MODEL)
+
+    variants = {name: variant(name) for name in "ab"}
+    measure_generation(MODEL, random_ids(4), 3, variants, repeats=2)
+    assert "".join(order) == "ab" + "abab"
+
+
+def test_end_tokens_do_not_cut_the_measurement(monkeypatch):
+    free = measure_generation(MODEL, random_ids(4), 5, repeats=1)[0].ids
+    monkeypatch.setattr(MODEL.generation_config, "eos_token_id", free[0])
+    again = measure_generation(MODEL, random_ids(4), 5, repeats=1)[0]
+    assert again.ids == free
+
+
+def test_variants_must_write_the_same():
+    class Wrong(ConcatLayer):
+        def update(self, key_states, value_states, *args, **kwargs):
+            return super().update(key_states, -value_states)
+
+    variants = {
+        "biblioteca": lambda: DynamicCache(config=MODEL.config),
+        "rota": lambda: make_cache(MODEL, Wrong),
+    }
+    with pytest.raises(ValueError, match="no escriben lo mismo"):
+        measure_generation(MODEL, random_ids(6), 6, variants, repeats=1)
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 2.5, True, None])
+def test_zero_repeats(repeats):
+    with pytest.raises(ValueError, match="1 vez o más"):
+        measure_generation(MODEL, random_ids(4), 3, repeats=repeats)
+
+
+def test_prompt_longer_than_the_context():
+    with pytest.raises(ValueError, match="contexto"):
+        measure_generation(MODEL, random_ids(120), 20, repeats=1)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")]
+)
+def test_out_of_memory_is_recorded_and_the_sweep_goes_on(error):
+    def greedy_for_memory():
+        raise error
+
+    variants = {
+        "cabe": lambda: make_cache(MODEL),
+        "no cabe": greedy_for_memory,
+    }
+    results = sweep_lengths(MODEL, [4, 8], 3, variants, repeats=2)
+    assert [r.error for r in results] == [None, "sin memoria"] * 2
+    assert results[1].row()["total"] is None
+    assert len(results[2].ttft) == 2
+
+
+def test_other_errors_are_not_hidden():
+    def broken():
+        raise RuntimeError("otra cosa")
+
+    with pytest.raises(RuntimeError, match="otra cosa"):
+        measure_generation(MODEL, random_ids(4), 3, {"x": broken})
+
+
+def test_an_interrupted_sweep_keeps_what_it_has(capsys):
+    calls = []
+
+    def variant():
+        calls.append(1)
+        if len(calls) > 3:  # calentamiento y dos repeticiones de la primera
+            raise KeyboardInterrupt
+        return make_cache(MODEL)
+
+    results = sweep_lengths(MODEL, [4, 8, 16], 3, {"a": variant}, repeats=2)
+    assert [r.prompt_tokens for r in results] == [4]
+    assert "conservas 1" in capsys.readouterr().out
+
+
+def test_saved_and_loaded(tmp_path):
+    results = measure_generation(MODEL, random_ids(4), 3, repeats=2)
+    path = save_measurement(MODEL, results, tmp_path / "x" / "mía", "Mi CPU")
+    content = load_measurement(path)
+    assert content["results"] == results and content["label"] == "Mi CPU"
+    facts = content["conditions"]
+    assert facts["dtype"] == "float32" and facts["device"] == "cpu"
+    with path.with_suffix(".csv").open(encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    assert [r["variant"] for r in rows] == ["con caché", "sin caché"]
+    assert float(rows[0]["total"]) == results[0].row()["total"]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", "cortada"),
+        ("[]", "cortada"),
+        ('{"conditions": {"format": 1}}', "cortada"),
+        ('{"conditions": {"format": 99}}', "formato 99"),
+        (
+            json.dumps(
+                dict(label="x", conditions={"format": 1}, results=[{"a": 1}])
+            ),
+            "cortada",
+        ),
+    ],
+)
+def test_broken_files(tmp_path, content, words):
+    path = tmp_path / "rota.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        load_measurement(path)
+    with pytest.raises(ValueError, match="No se puede leer"):
+        load_measurement(tmp_path / "no-existe.json")
+
+
+def test_quartiles():
+    assert quartiles([1.0]) == (1, 1, 1)
+    assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2, 3, 4)
+
+
+def test_a_single_token_has_no_pace():
+    result = measure_generation(MODEL, random_ids(4), 1, repeats=1)[0]
+    assert result.tpot != result.tpot  # NaN
+    assert isinstance(result, GenerationTiming) and result.totals[0] > 0
+    assert measure.FORMAT == 1
