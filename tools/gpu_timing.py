@@ -72,25 +72,28 @@ def bandwidth(device: torch.device) -> float:
     return 4 * size / statistics.median(times[1:]) / 1e9
 
 
-def static_seconds(model, prompt: int, new: int, repeats: int) -> list[float]:
-    """Segundos por token con StaticCache y el modelo compilado."""
+@torch.inference_mode()
+def static_seconds(model, prompt: int, new: int, repeats: int) -> tuple:
+    """Con StaticCache y el modelo compilado: `(ttft, segundos por token)`."""
     cache = StaticCache(config=model.config, max_cache_len=prompt + new)
     step = torch.compile(model.forward, mode="reduce-overhead")
     ids = torch.arange(prompt, device=model.device)[None] % 500
     times = []
     for run in range(repeats + 1):  # la primera compila
         cache.reset()
-        with torch.inference_mode():
-            out = model(ids, past_key_values=cache, logits_to_keep=1)
-            token = out.logits[:, -1:].argmax(-1)
-            start = time.perf_counter()
-            for _ in range(new - 1):
-                out = step(token, past_key_values=cache)
-                token = out.logits[:, -1:].argmax(-1).clone()
-            token.sum().item()
+        begin = time.perf_counter()
+        out = model(ids, past_key_values=cache, logits_to_keep=1)
+        token = out.logits[:, -1:].argmax(-1)
+        token.sum().item()
+        start = time.perf_counter()
+        for _ in range(new - 1):
+            out = step(token, past_key_values=cache)
+            token = out.logits[:, -1:].argmax(-1).clone()
+        token.sum().item()
         if run:
-            times.append((time.perf_counter() - start) / max(1, new - 1))
-    return times
+            pace = (time.perf_counter() - start) / max(1, new - 1)
+            times.append((start - begin, pace))
+    return tuple(statistics.median(column) for column in zip(*times))
 
 
 def main() -> None:
@@ -139,10 +142,8 @@ def main() -> None:
             if not r.error
         ]
         try:
-            times = static_seconds(model, prompt, new, options.repeticiones)
-            found.append(
-                ("StaticCache+compile", float("nan"), statistics.median(times))
-            )
+            pair = static_seconds(model, prompt, new, options.repeticiones)
+            found.append(("StaticCache+compile", *pair))
         except Exception as error:  # sin compilador, por ejemplo
             reason = str(error).strip().splitlines()[:1] or [type(error)]
             print(f"{prompt:7} StaticCache+compile: {reason[0]}")
