@@ -42,7 +42,7 @@ class PreallocatedLayer(_OurLayer):
     """
 
     def __init__(self, room: int = 256, **kwargs):
-        if not isinstance(room, int) or room < 1:
+        if not isinstance(room, int) or isinstance(room, bool) or room < 1:
             raise ValueError(
                 f"room={room!r} no vale: reserva sitio para 1 token o más."
             )
@@ -98,7 +98,8 @@ def kv_cache_bytes(
     configuración si lo trae (no siempre es hidden_size / cabezas). No
     descuenta ventanas deslizantes.
     """
-    if length < 0 or batch < 1:
+    whole = isinstance(length, int) and isinstance(batch, int)
+    if not whole or length < 0 or batch < 1:
         raise ValueError(
             f"length={length} y batch={batch}: hacen falta 0 tokens o más y "
             "1 fila o más."

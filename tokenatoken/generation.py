@@ -157,14 +157,16 @@ def prefill(
     `chunk`: de cuántos en cuántos tokens, para gastar menos memoria; el
     resultado es el mismo. Lanza `ValueError` si no queda nada por procesar.
     """
+    check_cache(model, cache, ids)
+    _check_mask(attention_mask, list(ids.shape))
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f"chunk={chunk!r} no vale: trozos de 1 token o más.")
     start = int(cache.get_seq_length())
-    if start >= ids.shape[1]:
-        raise ValueError(_nothing_new(start, ids.shape[1]))
     for part in ids[:, start:].split(chunk or ids.shape[1], dim=1):
         start += part.shape[1]
         mask = None if attention_mask is None else attention_mask[:, :start]
         logits = _forward(model, part, cache, mask)
-    cache.seen_ids = ids
+    _remember(cache, ids, attention_mask is not None)
     return logits
 
 
@@ -180,15 +182,27 @@ def decode_one(
 
     `attention_mask`: `[B, guardados + 1]`, si hubo relleno.
     """
-    if token.dim() != 1:
+    if not isinstance(token, torch.Tensor) or token.dim() != 1:
         raise ValueError(
-            f"decode_one recibe un id por fila, [B], y no {list(token.shape)}."
+            "decode_one recibe un id por fila, un tensor [B], y no "
+            f"{getattr(token, 'shape', token)!r}."
         )
-    kept = int(cache.get_seq_length())
-    logits = _forward(model, token[:, None], cache, attention_mask)
+    kept = _kept(cache)
+    if kept + 1 > model.config.max_position_embeddings:
+        raise ValueError(
+            f"La caché guarda {kept} tokens y en el contexto no cabe otro."
+        )
+    if attention_mask is None and getattr(cache, "padded", False):
+        raise ValueError(
+            "El prefill llevaba relleno: pasa también aquí la máscara, [B, "
+            f"{kept + 1}], o el modelo lo leerá como texto."
+        )
+    _check_mask(attention_mask, [len(token), kept + 1])
     seen = getattr(cache, "seen_ids", None)
+    logits = _forward(model, token[:, None], cache, attention_mask)
     if seen is not None:
-        cache.seen_ids = torch.cat([seen[:, :kept], token[:, None]], -1)
+        ids = torch.cat([seen[:, :kept], token[:, None]], -1)
+        _remember(cache, ids, attention_mask is not None)
     return logits
 
 
@@ -213,7 +227,14 @@ def _forward(model, part, cache, mask) -> torch.Tensor:
 
 def check_cache(model, cache: Cache, ids: torch.Tensor) -> None:
     """Lanza `ValueError` si esa caché no sirve para seguir `ids` (`[B, n]`)
-    con ese modelo: otras capas o formas, otro lote u otro texto."""
+    con ese modelo: otras capas o formas, otro lote, otro texto, o una caché
+    que se quedó a medias al interrumpir un forward."""
+    check_ids(model, ids)
+    if not isinstance(cache, Cache):
+        raise ValueError(
+            f"Esperaba una caché y he recibido {type(cache).__name__}. Se crea "
+            "así: make_cache(model)."
+        )
     config = model.config.get_text_config(decoder=True)
     layers = cache.layers
     if layers and len(layers) != config.num_hidden_layers:
@@ -222,7 +243,7 @@ def check_cache(model, cache: Cache, ids: torch.Tensor) -> None:
             f"{config.num_hidden_layers}: es de otro modelo. Crea una para "
             "este con make_cache(model)."
         )
-    start = int(cache.get_seq_length())
+    start = _kept(cache)
     if start == 0:
         return
     if start >= ids.shape[1]:
@@ -235,14 +256,67 @@ def check_cache(model, cache: Cache, ids: torch.Tensor) -> None:
             "no son las de este modelo o este lote. Crea otra con "
             "make_cache(model)."
         )
-    seen = getattr(cache, "seen_ids", ids)[:, :start].to(ids.device)
-    same = (seen == ids[:, : seen.shape[1]]).all(0).long()  # [vistos]
-    shared = int(same.cumprod(0).sum())
-    if shared < seen.shape[1]:
+    shared = _shared_prefix(cache, ids[:, :start])
+    if shared < start:
         raise ValueError(
             f"La caché guarda otro texto: solo coinciden los {shared} primeros "
             f"tokens de {start}. Crea otra con make_cache(model), o quítale "
             f"los que sobran con cache.crop({shared - start})."
+        )
+
+
+def _kept(cache: Cache) -> int:
+    """Cuántos tokens guarda; todas las capas tienen que decir lo mismo."""
+    lengths = {int(layer.get_seq_length()) for layer in cache.layers} or {0}
+    if len(lengths) > 1:
+        raise ValueError(
+            "La caché se quedó a medias: unas capas guardan más tokens que "
+            "otras, quizá porque interrumpiste un forward. Crea otra con "
+            "make_cache(model)."
+        )
+    return lengths.pop()
+
+
+def _remember(cache: Cache, ids: torch.Tensor, padded: bool) -> None:
+    """Apunta en la caché qué texto guarda, para comprobarlo después."""
+    cache.seen_ids = ids.clone()
+    cache.seen_mark, cache.padded = _mark(cache), padded
+
+
+def _mark(cache: Cache) -> torch.Tensor | None:
+    """Un número por token, `[B, n]`: cambia si otro escribe en la caché. En
+    la primera capa, K solo depende del token y de su posición."""
+    keys = cache.layers[0].keys
+    whole = keys.shape[-2] == int(cache.get_seq_length())
+    return keys[:, 0].float().sum(-1) if whole else None
+
+
+def _shared_prefix(cache: Cache, ids: torch.Tensor) -> int:
+    """Cuántos tokens del comienzo de `ids` guarda de verdad la caché, hasta
+    donde se sabe."""
+    seen = getattr(cache, "seen_ids", ids)[:, : ids.shape[1]].to(ids.device)
+    n = seen.shape[1]
+    same = seen == ids[:, :n]  # [B, n]
+    old, new = getattr(cache, "seen_mark", None), _mark(cache)
+    if old is not None and new is not None:
+        untouched = torch.isclose(old[:, :n], new[:, :n], rtol=1e-3, atol=1e-3)
+        same = same == untouched  # escrito por otro: no es lo apuntado
+    shared = int(same.all(0).long().cumprod(0).sum())
+    return ids.shape[1] if shared == n else shared
+
+
+def _check_mask(mask, shape: list[int]) -> None:
+    if mask is None:
+        return
+    if list(mask.shape) != shape:
+        raise ValueError(
+            f"La máscara tiene forma {list(mask.shape)} y hace falta {shape}: "
+            "un 1 por token y un 0 por relleno, contando lo ya guardado."
+        )
+    if not mask[:, -1].all():
+        raise ValueError(
+            "Hay relleno al final de una fila. Para generar, el relleno va a "
+            "la izquierda: el último token tiene que ser de verdad."
         )
 
 

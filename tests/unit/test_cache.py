@@ -327,8 +327,107 @@ def test_dtype_may_not_change_midway():
         layer.update(half.float(), half.float())
 
 
+@our_cache
+def test_a_forward_interrupted_halfway_is_noticed(kind):
+    model, ids = tiny_model("llama"), random_ids(6)
+    cache = MAKERS[kind](model)
+    hook = model.model.layers[2].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prefill(model, ids, cache)
+    hook.remove()
+    longer = torch.cat([ids, random_ids(3, 4)], -1)
+    for use in (
+        lambda: prefill(model, longer, cache),
+        lambda: generate_steps(model, longer, max_new_tokens=2, cache=cache),
+        lambda: decode_one(model, torch.tensor([3]), cache),
+    ):
+        with pytest.raises(ValueError, match="a medias"):
+            use()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@every_cache
+def test_what_others_write_in_the_cache_is_noticed(kind):
+    model = tiny_model("llama")
+    first, second = random_ids(10, 1), random_ids(10, 2)
+    cache = MAKERS[kind](model)
+    prefill(model, first, cache)
+    cache.crop(-5)
+    with torch.inference_mode():  # sin pasar por nuestras funciones
+        model(second[:, :5], past_key_values=cache)
+    tail = random_ids(3, 3)
+    with pytest.raises(ValueError, match="5 primeros"):
+        prefill(model, torch.cat([first, tail], -1), cache)
+    mixed = torch.cat([first[:, :5], second[:, :5], tail], -1)
+    assert tokens(run(model, mixed, 4, cache=cache)) == tokens(
+        run(model, mixed, 4)
+    )
+
+
+def test_two_loops_may_not_share_a_cache():
+    model, cache = tiny_model("llama"), make_cache(tiny_model("llama"))
+    one = generate_steps(
+        model, random_ids(5, 1), max_new_tokens=3, cache=cache
+    )
+    two = generate_steps(
+        model, random_ids(9, 2), max_new_tokens=3, cache=cache
+    )
+    list(one)
+    with pytest.raises(ValueError, match="otro texto"):
+        list(two)
+
+
+def test_masks_that_do_not_fit():
+    model = tiny_model("llama")
+    ids, mask, _ = padded("llama")
+    for wrong, words in (
+        (mask[:, 1:], "hace falta \\[2, 9\\]"),
+        (mask.flip(1), "relleno al final"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            prefill(model, ids, make_cache(model), wrong)
+    cache = make_cache(model)
+    prefill(model, ids, cache, mask)
+    with pytest.raises(ValueError, match="llevaba relleno"):
+        decode_one(model, torch.tensor([1, 2]), cache)
+
+
+@pytest.mark.parametrize(
+    "use, words",
+    [
+        (lambda m, c: prefill(m, random_ids(3), "x"), "Esperaba una caché"),
+        (lambda m, c: prefill(m, random_ids(3), None), "Esperaba una caché"),
+        (lambda m, c: prefill(m, random_ids(3)[0], c), "forma"),
+        (lambda m, c: prefill(m, torch.tensor([[999]]), c), "no existe"),
+        (lambda m, c: prefill(m, random_ids(3), c, chunk=0), "chunk"),
+        (lambda m, c: prefill(m, random_ids(3), c, chunk=2.5), "chunk"),
+        (lambda m, c: prefill(m, random_ids(129), c), "contexto"),
+        (lambda m, c: decode_one(m, 3, c), "un id por fila"),
+        (
+            lambda m, c: generate_steps(
+                m, random_ids(3), max_new_tokens=2, cache=make_cache
+            ),
+            "Esperaba una caché",
+        ),
+        (lambda m, c: kv_cache_bytes(m.config, 2.5), "hacen falta"),
+        (lambda m, c: PreallocatedLayer(True), "1 token o más"),
+    ],
+)
+def test_bad_arguments(use, words):
+    model = tiny_model("llama")
+    with pytest.raises(ValueError, match=words):
+        use(model, make_cache(model))
+
+
 def test_nothing_beyond_the_context():
     model = tiny_model("llama")
+    full = make_cache(model)
+    prefill(model, random_ids(128), full)
+    with pytest.raises(ValueError, match="no cabe otro"):
+        decode_one(model, torch.tensor([1]), full)
     with pytest.raises(ValueError, match="128 del contexto"):
         generate_steps(
             model, random_ids(120), max_new_tokens=9, cache=make_cache(model)
