@@ -103,20 +103,20 @@ def growing(copy):
         def update(self, key_states, value_states, *args, **kwargs):
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
+                self.stores = [key_states[:, :, :0], value_states[:, :, :0]]
             start = self.get_seq_length()
             end = start + key_states.shape[-2]
-            size = self.room * (1 + end // self.room)
-            pair = []
-            for old, new in (
-                (self.keys, key_states),
-                (self.values, value_states),
-            ):
-                store = new.new_zeros(*new.shape[:2], size, new.shape[3])
-                if start:
-                    copy(store, old, start)
-                store[:, :, start:end] = new
-                pair.append(store[:, :, :end])
-            self.keys, self.values = pair
+            olds = self.keys, self.values
+            for i, new in enumerate((key_states, value_states)):
+                if end > self.stores[i].shape[2]:
+                    size = max(self.room, 2 * end)
+                    store = new.new_zeros(*new.shape[:2], size, new.shape[3])
+                    if start:
+                        copy(store, olds[i], start)
+                    self.stores[i] = store
+                self.stores[i][:, :, start:end] = new
+            self.keys = self.stores[0][:, :, :end]
+            self.values = self.stores[1][:, :, :end]
             return self.keys, self.values
 
     return Layer
@@ -140,6 +140,13 @@ def copy_nothing(store, old, start):
 
 def copy_first_head(store, old, start):
     store[:, :, :start] = old[:, :1]
+
+
+def fixed_room(self, k, v):
+    """Reserva fija de 32: con un prompt largo, se pierde lo viejo."""
+    right(self, k, v)
+    self.keys, self.values = self.keys[:, :, -32:], self.values[:, :, -32:]
+    return self.keys, self.values
 
 
 def kv_bytes(config, tokens, size):
@@ -359,6 +366,61 @@ MUTANTS = {
     "cuenta aparte": ("06.1", layer(own_counter)),
     "no es una capa": ("06.1", right),
     "un objeto": ("06.1", layer(right)()),
+    "ventana de 32": ("06.1", layer(fixed_room)),
+    "d sin trozos": (
+        "06.6",
+        "d",
+        lambda m, i, c, s: m(i, past_key_values=c).logits[:, -1],
+    ),
+    "d sin caché": (
+        "06.6",
+        "d",
+        lambda m, i, c, s: m(i, use_cache=False).logits[:, -1],
+    ),
+    "e caché propia": (
+        "06.6",
+        "e",
+        lambda m, i, n, c: loop_e(m, i, n, make_cache(m)),
+    ),
+    "f sin caché": (
+        "06.6",
+        "f",
+        lambda m, i, k, c: m(i, attention_mask=k).logits[:, -1],
+    ),
+    "f el 0 es relleno": (
+        "06.6",
+        "f",
+        lambda m, i, k, c: prefill(m, i, c, (i != 0).long()),
+    ),
+    "g con temperatura": (
+        "06.6",
+        "g",
+        lambda x, n, g: sample_token(
+            x.expand(n, -1), temperature=0.7, generator=g
+        ),
+    ),
+    "g con top-k": (
+        "06.6",
+        "g",
+        lambda x, n, g: sample_token(x.expand(n, -1), top_k=50, generator=g),
+    ),
+    "g a pares": (
+        "06.6",
+        "g",
+        lambda x, n, g: sample_token(x.expand(n // 2, -1), generator=g).repeat(
+            2
+        ),
+    ),
+    "g azar ajeno": (
+        "06.6",
+        "g",
+        lambda x, n, g: sample_token(x.expand(n, -1)),
+    ),
+    "g en columna": (
+        "06.6",
+        "g",
+        lambda x, n, g: first_g(x, n, g)[:, None],
+    ),
     "sin el 2": ("06.2", lambda c, n, s: kv_bytes(c, n, s) // 2),
     "todas las cabezas": (
         "06.2",
@@ -528,11 +590,19 @@ def test_every_check_has_mutants():
     assert {m[1] for m in MUTANTS.values() if m[0] == "06.6"} >= set(BUGS)
 
 
+def test_an_untouched_layer_is_pending():
+    assert check("06.1", layer(lambda *_: ...)).ok is None
+
+
 def test_other_right_answers_are_accepted():
     accepted("06.1", ConcatLayer)
     accepted("06.1", PreallocatedLayer)
     accepted("06.6", "b", ConcatLayer)
     accepted("06.2", lambda c, n, s: torch.tensor(kv_bytes(c, n, s)))
+    accepted(
+        "06.4",
+        lambda P, n: torch.tensor([P + n - 1, n * P + n * (n - 1) // 2]),
+    )
     accepted("06.4", lambda P, n: [P + n - 1, sum(range(P, P + n))])
     accepted(
         "06.6",

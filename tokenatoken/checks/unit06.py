@@ -38,7 +38,11 @@ def _check_layer(layer_class, extra: str = "") -> None:
         "Esperaba tu clase (sin paréntesis), hija de DynamicLayer.",
     )
     model = tiny_model()
-    for ids in _prompts():
+    some = torch.zeros(1, 2, 3, 4)  # con el hueco sin rellenar, Pendiente
+    call(call(layer_class).update, some, some)
+    generator = torch.Generator().manual_seed(4)
+    long = torch.randint(0, 97, (1, 40), generator=generator)
+    for ids in (*_prompts(), long):
         theirs = DynamicCache()
         truth = _forced(model, ids, theirs, 12)
         cache = _layers(layer_class)
@@ -135,6 +139,16 @@ def own_bytes(kv_bytes):
         num_attention_heads=6,
     )
     for config, tokens, size in (
+        (
+            tiny_config(
+                hidden_size=45,
+                num_attention_heads=9,
+                num_key_value_heads=3,
+                num_hidden_layers=7,
+            ),
+            11,
+            8,
+        ),
         (tiny_config(), 7, 4),
         (
             LlamaConfig(**shape, num_hidden_layers=5, num_key_value_heads=6),
@@ -216,6 +230,11 @@ def cached_loop(write):
             start = ids.shape[1]
             sizes = counter.lengths
             expect(
+                bool(sizes),
+                "No se ve pasar nada por la red. Llama al modelo así: "
+                "model(ids, …), y no model.forward(…).",
+            )
+            expect(
                 sizes[:1] == [start],
                 f"El primer forward recibe {sizes[:1]} tokens y el prompt "
                 f"tiene {start}: prefill es pasarlo entero, una vez.",
@@ -249,6 +268,7 @@ def work(processed):
     """`processed(P, n) -> (con caché, sin caché)`, en tokens."""
     for prompt, n in ((5, 1), (1, 4), (16, 32), (55, 100), (7, 2)):
         value = call(processed, prompt, n)
+        value = value.tolist() if hasattr(value, "tolist") else value
         expect(
             isinstance(value, tuple | list) and len(value) == 2,
             "Devuelve dos números: (con caché, sin caché).",
@@ -401,7 +421,9 @@ def _bug_offset(prefill):
     model = tiny_model()
     for ids in _prompts()[2:]:
         for size in (64, 4, 3, 1):
-            ours = call(prefill, model, ids.clone(), make_cache(model), size)
+            cache = make_cache(model)
+            with _Counter() as counter:
+                ours = call(prefill, model, ids.clone(), cache, size)
             expect(
                 isinstance(ours, torch.Tensor) and ours.shape[-1] == 97,
                 "Tiene que seguir devolviendo los logits del último token.",
@@ -414,6 +436,14 @@ def _bug_offset(prefill):
                 "logits de pasarlos de una vez. Imprime las posiciones de cada "
                 "trozo: ¿empieza el segundo donde acabó el primero?",
             )
+            expect(
+                counter.lengths == [p.shape[1] for p in ids.split(size, 1)]
+                and cache.get_seq_length() == ids.shape[1],
+                f"Los logits son los buenos, pero por la red han pasado trozos "
+                f"de {counter.lengths} y la caché guarda "
+                f"{cache.get_seq_length()}: tienen que seguir siendo trozos de "
+                f"{size}, y quedar guardados.",
+            )
 
 
 def _bug_unused(loop):
@@ -422,6 +452,10 @@ def _bug_unused(loop):
         with _Counter() as counter:
             cache = make_cache(counter.model)
             ours = call(loop, counter.model, ids.clone(), 8, cache)
+        expect(
+            isinstance(ours, list),
+            "Tiene que seguir devolviendo la lista de ids nuevos.",
+        )
         expect(
             ours == right,
             "El texto ya no es el de generate: antes sí lo era.",
@@ -433,19 +467,31 @@ def _bug_unused(loop):
             f"{ids.shape[1] + 7}. ¿Qué recibe el modelo en cada vuelta? ¿Le "
             "llega la caché?",
         )
+        expect(
+            cache.get_seq_length() == ids.shape[1] + 7,
+            "Va deprisa, pero no con la caché que recibe: se ha quedado con "
+            f"{cache.get_seq_length()} tokens.",
+        )
 
 
 def _bug_padding(batch):
     model = tiny_model()
-    long, short = _prompts()[4], _prompts()[2]
+    long, short = _prompts()[4], _prompts()[2].clone()
+    short[0, 2] = 0  # un 0 de verdad, que no es relleno
     pad = torch.zeros(1, long.shape[1] - short.shape[1], dtype=torch.long)
     ids = torch.cat([long, torch.cat([pad, short], -1)])
     mask = torch.ones_like(ids)
     mask[1, : pad.shape[1]] = 0
-    ours = call(batch, model, ids.clone(), mask.clone(), make_cache(model))
+    cache = make_cache(model)
+    ours = call(batch, model, ids.clone(), mask.clone(), cache)
     expect(
         isinstance(ours, torch.Tensor) and list(ours.shape) == [2, 97],
         "Tiene que seguir devolviendo los logits de las dos filas, [2, 97].",
+    )
+    expect(
+        cache.get_seq_length() == ids.shape[1],
+        f"La caché guarda {cache.get_seq_length()} tokens y debería guardar "
+        f"los {ids.shape[1]} del lote: hay que seguir generando con ella.",
     )
     for row, alone in ((0, long), (1, short)):
         expect(
@@ -454,8 +500,8 @@ def _bug_padding(batch):
             ),
             f"La fila {row} no da los logits que da ella sola. "
             + (
-                "Tiene relleno a la izquierda: ¿quién le dice al modelo que no "
-                "lo mire, y que no cuente como posición?"
+                "Tiene relleno a la izquierda: ¿quién le dice al modelo qué "
+                "es relleno y qué no?"
                 if row
                 else "Esa no llevaba relleno: mira qué has cambiado."
             ),
@@ -465,27 +511,40 @@ def _bug_padding(batch):
 def _bug_broadcast(first_tokens):
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(1, 97, generator=generator)
-    rows = 400
-    dice = torch.Generator().manual_seed(3)
-    ours = call(first_tokens, logits.clone(), rows, dice)
-    expect(
-        isinstance(ours, torch.Tensor) and ours.flatten().shape == (rows,),
-        f"Tiene que devolver {rows} ids, uno por texto.",
-    )
-    ours = ours.flatten()
-    seen = len(ours.unique())
+    rows, series = 4000, []
+    for seed in (3, 3, 4):
+        dice = torch.Generator().manual_seed(seed)
+        ours = call(first_tokens, logits.clone(), rows, dice)
+        expect(
+            isinstance(ours, torch.Tensor) and list(ours.shape) == [rows],
+            f"Tiene que devolver {rows} ids, uno por texto: forma [{rows}].",
+        )
+        series.append(ours)
+    seen = len(series[0].unique())
     expect(
         seen > 40,
         f"{rows} textos y solo {seen} primer(os) token(s) distinto(s): todos "
         "empiezan igual. ¿Cuántas veces se sortea?",
     )
-    wanted = logits[0].softmax(-1)
-    share = torch.bincount(ours, minlength=97) / rows
-    dice.manual_seed(3)
-    typical = sample_token(logits.expand(rows, -1), generator=dice)
-    error = (share - wanted).abs().sum()
-    usual = (torch.bincount(typical, minlength=97) / rows - wanted).abs().sum()
     expect(
-        float(error) < 1.5 * float(usual),
+        torch.equal(series[0], series[1])
+        and not torch.equal(series[0], series[2]),
+        "Con la misma semilla tiene que salir lo mismo, y con otra, otra cosa: "
+        "el azar es el del generador que recibes.",
+    )
+    half = rows // 2
+    expect(
+        not torch.equal(series[0][:half], series[0][half:]),
+        "La segunda mitad repite a la primera. Cada texto, su propio sorteo.",
+    )
+    wanted = logits[0].softmax(-1)
+    dice = torch.Generator().manual_seed(3)
+    typical = sample_token(logits.expand(rows, -1), generator=dice)
+    error, usual = (
+        float((torch.bincount(x, minlength=97) / rows - wanted).abs().sum())
+        for x in (series[0], typical)
+    )
+    expect(
+        error < 1.5 * usual,
         "Los comienzos ya varían, pero no con las probabilidades del modelo.",
     )
