@@ -10,6 +10,12 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class _OurLayer(DynamicLayer):
+    def _receive(self, key_states, value_states) -> None:
+        """Prepara la capa para lo nuevo, o dice por qué no le va."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        _check_fit(self.keys, key_states)
+
     def reset(self) -> None:
         """Olvida lo guardado. En transformers 5.15 el de la biblioteca solo
         pone ceros, y la longitud se queda."""
@@ -22,10 +28,7 @@ class ConcatLayer(_OurLayer):
 
     def update(self, key_states, value_states, *args, **kwargs):
         """Añade `[B, kv_heads, n, head_dim]` y devuelve todo lo guardado."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        else:
-            _check_fit(self.keys, key_states)
+        self._receive(key_states, value_states)
         self.keys = torch.cat([self.keys, key_states], dim=-2)
         self.values = torch.cat([self.values, value_states], dim=-2)
         return self.keys, self.values
@@ -52,10 +55,7 @@ class PreallocatedLayer(_OurLayer):
 
     def update(self, key_states, value_states, *args, **kwargs):
         """Escribe `[B, kv_heads, n, head_dim]` y devuelve todo lo guardado."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        elif self.keys.numel():
-            _check_fit(self.keys, key_states)
+        self._receive(key_states, value_states)
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         keys, values = self._stores(key_states, start, end)

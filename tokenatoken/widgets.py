@@ -34,13 +34,14 @@ _MAX_SHOWN = 2000
 
 def show(control: widgets.Widget, still: Picture) -> None:
     """Publica el control vivo y la imagen fija en una misma salida."""
-    data = still.bundle()
-    data[_WIDGET_VIEW] = {
-        "version_major": 2,
-        "version_minor": 0,
-        "model_id": control.model_id,
-    }
+    data = still.bundle() | _view(control)
     display(data, raw=True, metadata={"image/png": {"alt": still.text}})
+
+
+def _view(control: widgets.Widget) -> dict:
+    """El control vivo, en el formato de las salidas de un cuaderno."""
+    reference = {"version_major": 2, "version_minor": 0}
+    return {_WIDGET_VIEW: reference | {"model_id": control.model_id}}
 
 
 def tokens_html(tokenizer, ids: list[int]) -> str:
@@ -424,17 +425,8 @@ def live(tokenizer, steps) -> list[GenerationStep]:
     """Escribe el texto según sale, con los tokens por segundo, y devuelve los
     pasos. Interrumpir el kernel (■) conserva lo generado."""
     box = widgets.HTML()
-    display(
-        {
-            "text/plain": "(Texto en directo: se mueve con el kernel en marcha.)",
-            _WIDGET_VIEW: {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": box.model_id,
-            },
-        },
-        raw=True,
-    )
+    note = "(Texto en directo: se mueve con el kernel en marcha.)"
+    display({"text/plain": note} | _view(box), raw=True)
     done, text = [], []
 
     def watched():

@@ -86,40 +86,28 @@ def by_library(model, ids, limit, ends):
     return model.generate(ids, max_new_tokens=limit, do_sample=False)
 
 
-def until(tokenizer, ids, stop):
-    seen = []
-    for token_id in ids:
-        seen.append(token_id)
-        if stop in tokenizer.decode(seen):
-            break
-    return seen
+def until_when(found):
+    """Un bucle que para cuando `found(tokenizer, vistos, stop)`."""
+
+    def run(tokenizer, ids, stop):
+        seen = []
+        for token_id in ids:
+            seen.append(token_id)
+            if found(tokenizer, seen, stop):
+                break
+        return seen
+
+    return run
 
 
-def until_one_token(tokenizer, ids, stop):
-    seen = []
-    for token_id in ids:
-        seen.append(token_id)
-        if stop in tokenizer.decode([token_id]):
-            break
-    return seen
-
-
-def until_equal(tokenizer, ids, stop):
-    seen = []
-    for token_id in ids:
-        seen.append(token_id)
-        if tokenizer.decode([token_id]) == stop:
-            break
-    return seen
-
-
-def until_ends(tokenizer, ids, stop):
-    seen = []
-    for token_id in ids:
-        seen.append(token_id)
-        if tokenizer.decode(seen).endswith(stop):
-            break
-    return seen
+until = until_when(lambda t, seen, stop: stop in t.decode(seen))
+until_one_token = until_when(lambda t, seen, stop: stop in t.decode(seen[-1:]))
+until_equal = until_when(lambda t, seen, stop: t.decode(seen[-1:]) == stop)
+until_ends = until_when(lambda t, seen, stop: t.decode(seen).endswith(stop))
+until_window = until_when(lambda t, seen, stop: stop in t.decode(seen[-3:]))
+until_lower = until_when(
+    lambda t, seen, stop: stop.lower() in t.decode(seen).lower()
+)
 
 
 def until_without_last(tokenizer, ids, stop):
@@ -172,25 +160,29 @@ def record_counts(tokenizer, steps):
     return record(tokenizer, steps) if total else "[]"
 
 
-def pieces(tokenizer, ids):
-    waiting = []
-    for token_id in ids:
-        waiting.append(token_id)
-        text = tokenizer.decode(waiting)
-        if not text.endswith("\ufffd"):
-            yield text
-            waiting = []
-    yield tokenizer.decode(waiting)
+def pieces_when(whole, flush=True):
+    """Trozos que salen cuando `whole(texto, tokens en espera)`."""
+
+    def run(tokenizer, ids):
+        waiting = []
+        for token_id in ids:
+            waiting.append(token_id)
+            text = tokenizer.decode(waiting)
+            if whole(text, len(waiting)):
+                yield text
+                waiting = []
+        if flush:
+            yield tokenizer.decode(waiting)
+
+    return run
 
 
-def pieces_lost(tokenizer, ids):
-    waiting = []
-    for token_id in ids:
-        waiting.append(token_id)
-        text = tokenizer.decode(waiting)
-        if not text.endswith("\ufffd"):
-            yield text
-            waiting = []
+pieces = pieces_when(lambda text, n: not text.endswith("\ufffd"))
+pieces_lost = pieces_when(lambda text, n: not text.endswith("\ufffd"), False)
+pieces_not_in = pieces_when(lambda text, n: "\ufffd" not in text)
+pieces_three = pieces_when(
+    lambda text, n: not text.endswith("\ufffd") or n > 2
+)
 
 
 def pieces_words(tokenizer, ids):
@@ -315,27 +307,6 @@ def looks_at_prompt(model, ids, limit, ends):
     return new
 
 
-def until_window(size):
-    def wrong(tokenizer, ids, stop):
-        seen = []
-        for token_id in ids:
-            seen.append(token_id)
-            if stop in tokenizer.decode(seen[-size:]):
-                break
-        return seen
-
-    return wrong
-
-
-def until_lower(tokenizer, ids, stop):
-    seen = []
-    for token_id in ids:
-        seen.append(token_id)
-        if stop.lower() in tokenizer.decode(seen).lower():
-            break
-    return seen
-
-
 def until_falsy(tokenizer, ids, stop):
     seen = []
     while token_id := next(ids, None):
@@ -352,28 +323,6 @@ def by_hand(tokenizer, steps):
         for s in steps
     )
     return "[" + ", ".join(rows) + "]"
-
-
-def pieces_not_in(tokenizer, ids):
-    waiting = []
-    for token_id in ids:
-        waiting.append(token_id)
-        text = tokenizer.decode(waiting)
-        if "\ufffd" not in text:
-            yield text
-            waiting = []
-    yield tokenizer.decode(waiting)
-
-
-def pieces_three(tokenizer, ids):
-    waiting = []
-    for token_id in ids:
-        waiting.append(token_id)
-        text = tokenizer.decode(waiting)
-        if not text.endswith("\ufffd") or len(waiting) > 2:
-            yield text
-            waiting = []
-    yield tokenizer.decode(waiting)
 
 
 def pieces_anywhere(tokenizer, ids):
@@ -419,7 +368,7 @@ MUTANTS = {
         lambda m, i, n, e: i if i[0, -1].item() in e else write(m, i, n, e),
     ),
     "no acaba": ("05.1", endless),
-    "ventana de 3": ("05.2", until_window(3)),
+    "ventana de 3": ("05.2", until_window),
     "minúsculas": ("05.2", until_lower),
     "el id 0": ("05.2", until_falsy),
     "a mano": ("05.3", by_hand),

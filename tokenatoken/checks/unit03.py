@@ -10,7 +10,8 @@ from . import Hint, call, exercise, expect
 INF = float("inf")
 
 
-def _random_logits(seed: int, size: int = 50, scale: float = 3.0):
+def random_logits(seed: int, size: int = 50, scale: float = 3.0):
+    """Logits `[V]` repetibles, sin ordenar."""
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(size, generator=generator)  # [V]
 
@@ -40,14 +41,14 @@ def _shares(value, size: int) -> torch.Tensor:
 def stable_softmax(softmax):
     """`softmax(logits [V]) -> [V]`, sin desbordar."""
     cases = (
-        (_random_logits(0), "normales"),
+        (random_logits(0), "normales"),
         (torch.tensor([1000.0, 999.0, 0.0]), "enormes"),
         (torch.tensor([0.0, 999.0, 1000.0]), "enormes al final"),
         (torch.tensor([-INF, 2.0, 1.0]), "que empiezan por −∞"),
         (torch.tensor([-1000.0, -1001.0]), "muy negativos"),
         (torch.tensor([2.0, -INF, 1.0]), "con un −∞"),
         (torch.tensor([5.0]), "de un solo token"),
-        (_random_logits(1, 4000, 8.0), "de un vocabulario de 4000"),
+        (random_logits(1, 4000, 8.0), "de un vocabulario de 4000"),
     )
     for logits, name in cases:
         given = logits.clone()
@@ -86,7 +87,7 @@ def doubt(entropy):
         "(no promedias)?",
     )
     for seed in range(6):
-        logits = _random_logits(seed, 150_000 if seed == 5 else 40)
+        logits = random_logits(seed, 150_000 if seed == 5 else 40)
         if seed == 3:
             logits += 1000
         if seed == 4:
@@ -120,7 +121,7 @@ def find_temperature(temperature_for):
         (3, 0.05, 30.0),
         (0, 0.1, 3.0),
     ):
-        logits = _random_logits(seed, scale=scale)
+        logits = random_logits(seed, scale=scale)
         T = _number(call(temperature_for, logits.clone(), target), "T")
         expect(0 < T < INF, f"T = {T} no es una temperatura válida.")
         best = (logits.double() / T).softmax(-1).max().item()
@@ -217,7 +218,7 @@ def _published(dtype, seed: int) -> tuple[list[float], float]:
 def bug(with_temperature):
     """`with_temperature(probabilities [V], T) -> [V]`."""
     for seed in range(3):
-        logits = _random_logits(seed, 12, 2.0).double()
+        logits = random_logits(seed, 12, 2.0).double()
         for T in (1.0, 0.5, 2.0, 3.0):
             p = logits.softmax(-1)
             ours = _shares(call(with_temperature, p.clone(), T), 12)

@@ -7,13 +7,9 @@ from transformers import (
 )
 
 from . import Hint, as_int, call, exercise, expect
+from .unit03 import random_logits
 
 INF = float("inf")
-
-
-def _random_logits(seed: int, size: int = 40) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return 3 * torch.randn(size, generator=generator)  # [V], sin ordenar
 
 
 def _filtered(function, logits, *settings) -> torch.Tensor:
@@ -42,14 +38,20 @@ def _filtered(function, logits, *settings) -> torch.Tensor:
     return ours.detach().float()
 
 
-def _compare(ours, right, logits, hint: str, kept_hint: str = "") -> None:
-    """`hint` si no quedan los mismos tokens; y los que quedan, intactos."""
-    kept, wanted = ours.isfinite(), right.isfinite()
+def _expect_discarded(ours, wanted, logits) -> None:
+    """Que lo descartado no lleve un número corriente en vez de −∞."""
+    changed = ours.isfinite().all() and (ours != logits).any()
     expect(
-        not (kept.all() and not wanted.all() and (ours != logits).any()),
+        not (changed and not wanted.all()),
         "Los descartados llevan un número corriente, y aún podrían salir "
         "elegidos. Lo que nunca sale es −∞.",
     )
+
+
+def _compare(ours, right, logits, hint: str, kept_hint: str = "") -> None:
+    """`hint` si no quedan los mismos tokens; y los que quedan, intactos."""
+    kept, wanted = ours.isfinite(), right.isfinite()
+    _expect_discarded(ours, wanted, logits)
     expect(
         torch.equal(kept, wanted),
         f"De {len(logits)} tokens, {int(wanted.sum())} deberían seguir; en tu "
@@ -83,11 +85,7 @@ def _check_nucleus(ours, logits, p: float, moved: str) -> None:
     )
     if kept.sum() == right.isfinite().sum():
         _compare(ours, right, logits, moved)
-    expect(
-        not kept.all() or not (ours != logits).any(),
-        "Los descartados llevan un número corriente, y aún podrían salir "
-        "elegidos. Lo que nunca sale es −∞.",
-    )
+    _expect_discarded(ours, right.isfinite(), logits)
     expect(
         bool(kept[logits.argmax()]),
         "Descartas el mejor y dejas otros peores. ¿Ordenas de mayor a menor? "
@@ -119,17 +117,17 @@ def best_k(top_k):
     )
     for logits, k, hint in (
         (
-            _random_logits(0),
+            random_logits(0, 40),
             1,
             "Con k = 1 solo queda el mejor: es greedy. ¿Comparas con el "
             "k-ésimo, y él se queda?",
         ),
         (
-            _random_logits(1),
+            random_logits(1, 40),
             7,
             "¿Comparas con el k-ésimo, o con el siguiente?",
         ),
-        (_random_logits(2), 40, "Con k = V no se quita nada."),
+        (random_logits(2, 40), 40, "Con k = V no se quita nada."),
         (torch.tensor([1.0, 4.0, 5.0, 4.0, 4.0, -2.0]), 2, tied),
         (
             torch.tensor([5.0, 1.0, 5.0, 4.0, 4.0, -2.0]),
@@ -149,7 +147,7 @@ def best_k(top_k):
             "Un token ya prohibido (−∞) tiene que seguir prohibido.",
         ),
         (
-            -5 - _random_logits(3).abs(),
+            -5 - random_logits(3, 40).abs(),
             5,
             "¿Qué haces si todos son negativos?",
         ),
@@ -163,7 +161,7 @@ def best_p(top_p):
     """`top_p(logits [V], p) -> [V]`, con −∞ en los descartados."""
     cases = [(torch.tensor([0.03, 0.95, 0.02]).log(), 0.9)]
     cases += [(torch.tensor([0.05, 0.3, 0.15, 0.5]).log(), 0.9)]
-    cases += [(_random_logits(i), 0.05 + 0.9 * i / 99) for i in range(100)]
+    cases += [(random_logits(i, 40), 0.05 + 0.9 * i / 99) for i in range(100)]
     cases += [(torch.tensor([2.0, -INF, 1.0, 0.0]), 0.95)]
     for logits, p in cases:
         if not _on_the_edge(logits, p):
@@ -261,7 +259,7 @@ def chain(warp):
     """`warp(logits [V], T, k, p) -> [V]` en el orden de transformers."""
     cases, given = [], []
     for i in range(60):
-        logits = _random_logits(100 + i, 30)
+        logits = random_logits(100 + i, 30)
         if i % 10 == 9:
             logits = logits.round()  # con empates
         T = (0.4, 0.8, 1.0, 1.7, 3.0)[i % 5]
@@ -375,7 +373,7 @@ def order_matters(answer):
 def bug(nucleus):
     """`nucleus(logits [V], p) -> [V]`."""
     for i in range(40):
-        logits = _random_logits(200 + i, 12)
+        logits = random_logits(200 + i, 12)
         if i % 2 == 0:  # ya ordenados: aquí el bug no se ve
             logits = logits.sort(descending=True).values
         p = 0.2 + 0.75 * i / 39
