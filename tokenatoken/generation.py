@@ -208,9 +208,8 @@ def decode_one(
 
 def _forward(model, part, cache, mask) -> torch.Tensor:
     options = {}
-    if (
-        mask is not None
-    ):  # con relleno, la posición cuenta solo lo que no lo es
+    if mask is not None:
+        # con relleno, la posición cuenta solo lo que no lo es
         positions = (mask.long().cumsum(-1) - 1).clamp_min(0)  # [B, n]
         options = dict(
             attention_mask=mask, position_ids=positions[:, -part.shape[1] :]
