@@ -5,6 +5,7 @@ todas las variantes, y mediana con cuartiles. No sabe nada de figuras.
 """
 
 import csv
+import datetime
 import json
 import statistics
 import time
@@ -13,14 +14,16 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .cache import make_cache
+from .cache import kv_cache_bytes, make_cache
 from .forward import check_ids
 from .generation import generate_steps
 
 FORMAT = 1  # cambia si cambian las columnas
+SAMPLES = Path(__file__).parent / "data" / "mediciones"  # las del curso
 COLUMNS = (
     "variant",
     "prompt_tokens",
@@ -162,7 +165,7 @@ def sweep_lengths(
 
 
 def conditions(model) -> dict:
-    """Con qué se ha medido: modelo, precisión, dispositivo y versiones."""
+    """Con qué se ha medido: modelo, precisión, dispositivo, versiones, día."""
     device = model.device
     cuda = device.type == "cuda"
     return {
@@ -174,6 +177,7 @@ def conditions(model) -> dict:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": version("transformers"),
+        "date": datetime.date.today().isoformat(),
     }
 
 
@@ -223,11 +227,75 @@ def load_measurement(path: Path | str) -> dict:
     return content
 
 
+def compare_measurements(contents: list[dict]) -> pd.DataFrame:
+    """Milisegundos por token (TPOT) de varias mediciones leídas: una fila por
+    `label`, una columna por variante.
+
+    Se compara el mismo caso (prompt y tokens nuevos): el más largo que tengan
+    todas. Lanza `ValueError` si no tienen ninguno en común.
+    """
+    cases = [
+        {(r.prompt_tokens, r.new_tokens) for r in c["results"] if not r.error}
+        for c in contents
+    ]
+    common = set.intersection(*cases) if cases else set()
+    if not common:
+        raise ValueError(
+            "Estas mediciones no tienen ningún caso en común (mismo prompt y "
+            "mismos tokens nuevos), así que no se pueden comparar. Midan todas "
+            "lo mismo: la sección 2 de la unidad 07 ya lo hace."
+        )
+    case = max(common, key=lambda pair: (pair[1], pair[0]))
+    rows = {
+        content["label"]: {
+            r.variant: 1e3 * r.tpot
+            for r in content["results"]
+            if (r.prompt_tokens, r.new_tokens) == case and not r.error
+        }
+        for content in contents
+    }
+    return pd.DataFrame(rows).T
+
+
+def bytes_per_token(model, context: int = 0) -> int:
+    """Bytes que hay que leer para generar un token con `context` tokens en la
+    caché: cada matriz de pesos una vez, y la caché entera.
+
+    De la tabla de embeddings de entrada se lee una fila, y no se cuenta,
+    salvo si es la misma matriz que da los logits.
+    """
+    table = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings().weight is table
+    weights = sum(
+        p.numel() * p.element_size()
+        for p in model.parameters()
+        if tied or p is not table
+    )
+    return weights + kv_cache_bytes(model.config, context, 1, model.dtype)
+
+
+def read_bandwidth(device: torch.device, repeats: int = 8) -> float:
+    """GB/s a los que se lee memoria, sumando un tensor grande.
+
+    Es un techo, así que vale la mejor de las vueltas, como en STREAM
+    (J. McCalpin, 1995).
+    """
+    size = 2**28 if device.type == "cuda" else 2**26  # 1 GiB o 256 MiB
+    data = torch.ones(size, device=device)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        data.sum().item()  # .item() espera a que acabe
+        times.append(time.perf_counter() - start)
+    return 4 * size / min(times) / 1e9
+
+
 def _attempt(result, model, ids, new_tokens, new_cache):
     """Una generación: sus pasos, o None si faltó memoria (y queda dicho)."""
     cuda = model.device.type == "cuda"
+    if model.device.type != "cpu":
+        torch.accelerator.synchronize()
     if cuda:
-        torch.cuda.synchronize(model.device)
         torch.cuda.reset_peak_memory_stats(model.device)
     try:
         start = time.perf_counter()

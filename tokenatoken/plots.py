@@ -627,3 +627,70 @@ def cache_growth(labels: list[str], prompt: int, title: str) -> Picture:
         figure.legend(marks, words, **place)
         figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=18)
         return finish(figure, f"{title}.\n" + "; ".join(lines))
+
+
+def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
+    """Lo mínimo que tarda un token según lo que hay que leer, y lo dicho.
+
+    `bands`: nombre → GB/s; cada una es una recta de ejes logarítmicos.
+    `points`: `(nombre, GB por token, de ms, a ms, banda)`; por debajo de la
+    recta de su banda, una cifra es imposible.
+    """
+    colors = dict(zip(bands, PALETTE))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(11, 6.4), layout="constrained")
+        ends = 0.4, 14
+        for name, speed in bands.items():
+            floor = [1e3 * size / speed for size in ends]
+            axes.plot(ends, floor, color=colors[name], lw=2.5)
+            axes.annotate(
+                f"{name}, {number(speed, 0)} GB/s",
+                (ends[1], floor[1]),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=14,
+                color=colors[name],
+                annotation_clip=False,
+            )
+        lines = [
+            f"{name}: {number(speed, 0)} GB/s" for name, speed in bands.items()
+        ]
+        taken = set()
+        for name, size, low, high, band in points:
+            style = dict(color=colors[band], solid_capstyle="round")
+            top = high if high > low else low * 1.02
+            side = 1 if size in taken else -1  # dos con los mismos GB
+            x = size * (1.13 if size in taken else 1)
+            taken.add(size)
+            axes.plot([x, x], [low, top], lw=11, zorder=3, **style)
+            axes.annotate(
+                name,
+                (x, (low * top) ** 0.5),
+                xytext=(11 * side, 0),
+                textcoords="offset points",
+                ha="right" if side < 0 else "left",
+                va="center",
+                fontsize=14,
+                bbox=dict(fc="white", ec="none", pad=1.5, alpha=0.85),
+            )
+            span = number(low, 1)
+            span += f" a {number(high, 1)}" if high > low else ""
+            floor = number(1e3 * size / bands[band], 1)
+            lines.append(
+                f"{name} ({number(size, 1)} GB): {span} ms; suelo {floor} ms"
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(*ends)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(
+                lambda v, _: number(v, 0 if v >= 1 else 1)
+            )
+            axis.set_minor_formatter(lambda v, _: "")
+        axes.set_xticks([0.5, 1, 2, 5, 10])
+        axes.set_xlabel("GB que se leen por token")
+        axes.set_ylabel("Milisegundos por token")
+        axes.set_title(title, loc="left")
+        axes.grid(alpha=0.3)
+        return finish(figure, f"{title}.\n" + "\n".join(lines))

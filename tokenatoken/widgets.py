@@ -495,3 +495,63 @@ def cache_explorer(
     box = widgets.VBox([slider, strip, facts])
     show(box, cache_growth(labels, prompt, "Lo que pasa por la red"))
     return box
+
+
+def cost_explorer(ttft_per_token: float, tpot: float) -> widgets.VBox:
+    """Calculadora de una llamada a una API: lo que cuesta y lo que tarda.
+
+    `ttft_per_token` y `tpot`: segundos por token de entrada y de salida. Los
+    precios, por millón de tokens, los pone quien la usa.
+    """
+    style = {"description_width": "150px"}
+    tokens_in = widgets.IntSlider(1000, 10, 20_000, 10)
+    tokens_out = widgets.IntSlider(300, 1, 4000, 1)
+    price_in = widgets.FloatSlider(1.0, min=0, max=10, step=0.05)
+    price_out = widgets.FloatSlider(4.0, min=0, max=40, step=0.05)
+    labels = {
+        "Tokens de entrada": tokens_in,
+        "Tokens de salida": tokens_out,
+        "Precio de entrada": price_in,
+        "Precio de salida": price_out,
+    }
+    for label, slider in labels.items():
+        slider.description, slider.style = label, style
+        slider.layout.width = "520px"
+    result = widgets.HTML()
+
+    def table() -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "céntimos": [
+                    tokens_in.value * price_in.value / 1e4,
+                    tokens_out.value * price_out.value / 1e4,
+                ],
+                "segundos": [
+                    tokens_in.value * ttft_per_token,
+                    (tokens_out.value - 1) * tpot,
+                ],
+            },
+            index=["entrada (prefill)", "salida (decode)"],
+        )
+
+    def refresh(_=None):
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{number(cents, 3)}</td>"
+            f"<td>{number(seconds, 1)}</td></tr>"
+            for name, cents, seconds in table().itertuples()
+        )
+        cents, seconds = table().sum()
+        result.value = (
+            '<table style="font-size:16px;line-height:1.8">'
+            "<tr><th></th><th>céntimos</th><th>segundos</th></tr>"
+            f"{rows}<tr><th>total</th><th>{number(cents, 3)}</th>"
+            f"<th>{number(seconds, 1)}</th></tr></table>"
+        )
+
+    for slider in labels.values():
+        slider.observe(refresh, names="value")
+    refresh()
+    box = widgets.VBox([*labels.values(), result])
+    title = "Una llamada: 1000 tokens de entrada y 300 de salida"
+    show(box, grouped_bars(table()[["céntimos"]], title, "céntimos", 3))
+    return box

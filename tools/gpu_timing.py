@@ -24,8 +24,13 @@ from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tokenatoken.cache import kv_cache_bytes, make_cache  # noqa: E402
-from tokenatoken.measure import conditions, measure_generation  # noqa: E402
+from tokenatoken.cache import make_cache  # noqa: E402
+from tokenatoken.measure import (  # noqa: E402
+    bytes_per_token,
+    conditions,
+    measure_generation,
+    read_bandwidth,
+)
 from tokenatoken.runtime import load_config  # noqa: E402
 
 # Ancho de banda nominal, en GB/s, según las fichas de NVIDIA.
@@ -58,18 +63,6 @@ def shrunk(config):
     if "head_dim" in values:
         values["head_dim"] = 16
     return type(config)(**values)
-
-
-def bandwidth(device: torch.device) -> float:
-    """GB/s leídos al sumar un tensor grande (mediana de 5)."""
-    size = 2**28 if device.type == "cuda" else 2**26
-    data = torch.ones(size, device=device)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        data.sum().item()
-        times.append(time.perf_counter() - start)
-    return 4 * size / statistics.median(times[1:]) / 1e9
 
 
 @torch.inference_mode()
@@ -116,7 +109,7 @@ def main() -> None:
     )
     model = build(shrunk(config) if options.ensayo else config, device)
     facts = conditions(model)
-    read = bandwidth(device)
+    read = read_bandwidth(device)
     nominal = next(
         (v for k, v in NOMINAL.items() if k in facts["device"]), None
     )
@@ -130,7 +123,6 @@ def main() -> None:
     rows = []
     head = "prompt", "variante", "TTFT ms", "ms/token", "total s", "% banda"
     print("{:>7} {:20}{:>9}{:>10}{:>9}{:>9}".format(*head))
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     for prompt in lengths:
         ids = torch.arange(prompt, device=device)[None] % 500
         results = measure_generation(
@@ -147,9 +139,9 @@ def main() -> None:
         except Exception as error:  # sin compilador, por ejemplo
             reason = str(error).strip().splitlines()[:1] or [type(error)]
             print(f"{prompt:7} StaticCache+compile: {reason[0]}")
-        kept = kv_cache_bytes(model.config, prompt + new // 2, 1, model.dtype)
+        needed = bytes_per_token(model, prompt + new // 2)
         for variant, ttft, tpot in found:
-            used = (weights + kept) / tpot / 1e9 / read
+            used = needed / tpot / 1e9 / read
             total = ttft + tpot * (new - 1)
             rows.append((prompt, variant, ttft, tpot, total, used))
             print(

@@ -28,6 +28,7 @@ CELLS = [
     "plots.line([1, 2, 3], [5, 9, 2], 'Una curva', 'Equis', 'Y griega')",
     "import pandas as pd; pd.DataFrame({{'p': [0.25, 0.75]}})",
     "import time; print(f'{{time.perf_counter() % 7:.2f}} s')",
+    "plots.line([1, 2], [time.perf_counter() % 7, 3], 'Reloj', 'x', 'y', 2)",
 ]
 
 
@@ -65,6 +66,20 @@ def table_number(notebook):
     data["text/html"] = data["text/html"].replace("0.75", "0.76")
 
 
+def clock_cell(notebook):
+    return notebook.cells[5].outputs[0].data
+
+
+def clock_word(notebook):
+    data = clock_cell(notebook)
+    data["text/plain"] = data["text/plain"].replace("Reloj", "Relojes")
+
+
+def clock_sign(notebook):
+    data = clock_cell(notebook)
+    data["text/plain"] = data["text/plain"].replace("1: ", "1: -")
+
+
 def unrun(notebook):
     notebook.cells[1].outputs, notebook.cells[1].execution_count = [], None
 
@@ -73,6 +88,9 @@ GOOD = {
     "intacto": lambda nb: None,
     "última cifra de un decimal": lambda nb: set_text(
         nb, "0.123456", "0.123457"
+    ),
+    "otras cifras en un cronómetro": lambda nb: clock_cell(nb).update(
+        {"text/plain": re.sub(r"\d+,\d+", "8,8", clock_cell(nb)["text/plain"])}
     ),
 }
 BAD = {
@@ -88,6 +106,9 @@ BAD = {
     ),
     "cifra de una figura": figure_number,
     "cifra de una tabla": table_number,
+    "palabra de un cronómetro": clock_word,
+    "signo de un cronómetro": clock_sign,
+    "imagen de un cronómetro": lambda nb: clock_cell(nb).pop("image/png"),
 }
 
 
@@ -98,6 +119,7 @@ def results(tmp_path_factory):
     clean = new_notebook(
         cells=[new_code_cell(c.format(root=str(ROOT))) for c in CELLS]
     )
+    clean.cells[5].metadata["tags"] = ["cronometro"]
     execute.run(clean, folder)
     names = {}
     for i, (name, tamper) in enumerate({**GOOD, **BAD}.items()):

@@ -22,6 +22,7 @@ NOTEBOOKS = sorted(
     for path in (ROOT / folder).glob("*.ipynb")
 )
 IGNORED_BUDGET = 0  # celdas cuya salida no se compara; súbelo solo con motivo
+TIMING_BUDGET = 16  # celdas de las que se compara la forma y no las cifras
 TAGS = {
     "preparacion",
     "solo-solucion",
@@ -30,6 +31,7 @@ TAGS = {
     "nbval-skip",
     "skip-execution",
     "raises-exception",
+    "cronometro",
 }
 ABSOLUTE = re.compile(r"(?:/work/|/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\)")
 SLIDES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
@@ -177,14 +179,22 @@ def test_labs_are_what_the_solutions_generate():
     assert not make_labs.drift(), "ejecuta «make labs»"
 
 
-def test_cells_that_are_not_compared_stay_within_budget():
-    ignored = [
+@pytest.mark.parametrize(
+    "kinds, budget",
+    [
+        ({"nbval-ignore-output", "nbval-skip"}, IGNORED_BUDGET),
+        ({"cronometro"}, TIMING_BUDGET),
+    ],
+)
+def test_cells_not_compared_in_full_stay_within_budget(kinds, budget):
+    found = [
         (path.name, cell.id)
         for path in NOTEBOOKS
+        if path.parent.name != "labs"  # se generan de las soluciones
         for cell in nbformat.read(path, as_version=4).cells
-        if {"nbval-ignore-output", "nbval-skip"} & set(tags(cell))
+        if kinds & set(tags(cell))
     ]
-    assert len(ignored) <= IGNORED_BUDGET, ignored
+    assert len(found) <= budget, found
 
 
 def test_conda_environment_matches_requirements():

@@ -1,0 +1,508 @@
+"""Correcciones de la unidad 07: cronometrar con y sin caché.
+
+Los tiempos no salen de este equipo: los da `FakeGPU`, un dispositivo de
+mentira con su propio reloj, o la aritmética.
+"""
+
+import math
+import statistics
+from copy import deepcopy
+from itertools import accumulate
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from ..measure import SAMPLES, bytes_per_token, load_measurement
+from . import Hint, call, exercise, expect
+from .unit02 import tiny_config, tiny_model
+
+CLOSE = dict(rel_tol=1e-6, abs_tol=1e-9)
+
+
+class FakeGPU:
+    """Un dispositivo que trabaja por su cuenta, y un reloj que lo sabe.
+
+    `run()` encarga un trabajo y vuelve enseguida, como una GPU; `wait()`
+    espera a que acabe todo lo encargado; `clock()` da la hora, en segundos.
+    """
+
+    launch = 0.25  # lo que cuesta encargar
+
+    def __init__(self, seconds: list[float]):
+        self.seconds, self.runs, self.reads = seconds, 0, 0
+        self.now, self.pending = 1000.0, 64.0  # alguien ya le había encargado
+
+    def run(self) -> None:
+        self.now += self.launch
+        self.pending += self.seconds[min(self.runs, len(self.seconds) - 1)]
+        self.runs += 1
+
+    def wait(self) -> None:
+        self.now += self.pending
+        self.pending = 0.0
+
+    def clock(self) -> float:
+        self.reads += 1
+        return self.now
+
+
+def as_number(value, what: str) -> float:
+    """El valor como `float`, o la pista."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise Hint(f"{what} es un número, no {kind}.") from None
+    expect(not isinstance(value, str), f"{what} es un número, no un texto.")
+    return number
+
+
+@exercise("07.1", "¡Correcto! Ni el arranque ni la cola se cuelan.")
+def stopwatch(median_seconds):
+    """`median_seconds(run, wait, clock, repeats) -> float`."""
+    for seconds, repeats in (
+        ([32.0, 2.0, 2.5, 16.0, 1.5, 3.0, 8.0], 5),
+        ([32.0, 4.0, 1.0, 2.0, 16.0, 1.0], 3),
+        ([8.0, 3.0, 64.0], 1),
+        ([32.0, 1.0, 2.0, 9.0, 3.0, 1.0], 4),
+    ):
+        gpu = FakeGPU(seconds)
+        ours = call(median_seconds, gpu.run, gpu.wait, gpu.clock, repeats)
+        ours = as_number(ours, "La mediana")
+        counted = [s + gpu.launch for s in seconds[1 : repeats + 1]]
+        right = statistics.median(counted)
+        if math.isclose(ours, right, **CLOSE) and gpu.runs == repeats + 1:
+            continue
+        expect(
+            gpu.reads > 0,
+            "No has mirado el reloj: usa clock(), el que recibes. El del "
+            "equipo no sabe nada de este dispositivo.",
+        )
+        expect(
+            gpu.runs == repeats + 1,
+            f"Con repeats={repeats} llamas a run() {gpu.runs} veces y tienen "
+            f"que ser {repeats + 1}: una de calentamiento y las que se miden.",
+        )
+        expect(
+            ours > repeats * gpu.launch and ours > 2 * gpu.launch,
+            f"Te salen {ours:.2f} s: lo que cuesta encargar el trabajo, no "
+            "hacerlo. run() vuelve antes de que acabe: ¿quién espera?",
+        )
+        for wrong, hint in (
+            (
+                statistics.mean(counted),
+                "Eso es la media: un solo valor raro la arrastra. Prueba con "
+                "1, 1, 1 y 100.",
+            ),
+            (min(counted), "Eso es el mínimo: tu mejor día."),
+            (max(counted), "Eso es el máximo."),
+            (
+                statistics.median(
+                    [s + gpu.launch for s in seconds[: repeats + 1]]
+                ),
+                "El calentamiento se ha colado entre los medidos.",
+            ),
+            (
+                statistics.median_low(counted),
+                "Con un número par, la mediana es la media de las dos "
+                "centrales.",
+            ),
+        ):
+            expect(
+                not math.isclose(ours, wrong, **CLOSE),
+                f"Te sale {ours:.2f} s. {hint}",
+            )
+        raise Hint(
+            f"Te salen {ours:.2f} s y son {right:.2f}. Justo antes de mirar "
+            "la hora, al empezar y al acabar, ¿queda algo encargado? Haz la "
+            "cuenta con FakeGPU y un papel."
+        )
+
+
+class _Slow:
+    """Pasos que tardan, y cuántos se han pedido ya."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now, self.asked = seconds, 50.0, 0
+
+    def __iter__(self):
+        for i, seconds in enumerate(self.seconds):
+            self.asked += 1
+            self.now += seconds
+            yield f"paso {i}"
+
+    def clock(self) -> float:
+        return self.now
+
+
+@exercise("07.2", "¡Correcto! En vivo, y acaba en el total.")
+def live_speed(speedometer):
+    """`speedometer(steps, clock)` da `(paso, tokens/s)` según llegan."""
+    for seconds in ([4.0, 1.0, 1.0, 2.0], [0.5], [2.0, 0.25, 0.25, 4.0, 1.0]):
+        slow = _Slow(seconds)
+        shown = call(speedometer, iter(slow), slow.clock)
+        expect(
+            hasattr(shown, "__next__"),
+            "No es un generador: usa yield, para enseñar cada token cuando "
+            "llega.",
+        )
+        expect(
+            slow.asked == 0,
+            "Pides pasos antes de que nadie te los pida a ti: no los juntes "
+            "en una lista.",
+        )
+        times = list(accumulate(seconds))
+        seen = 0
+        while True:
+            try:
+                item = call(next, shown, "fin")
+            except Hint as hint:
+                raise Hint(str(hint)) from None
+            if isinstance(item, str) and item == "fin":
+                break
+            expect(
+                isinstance(item, tuple | list) and len(item) == 2,
+                "Cada yield da dos cosas: (paso, tokens por segundo).",
+            )
+            step, rate = item
+            expect(
+                seen < len(seconds) and step == f"paso {seen}",
+                "Los pasos no salen tal como entran, en orden y una vez.",
+            )
+            rate = as_number(rate, "La velocidad")
+            right = (seen + 1) / times[seen]
+            expect(
+                slow.asked == seen + 1,
+                f"Al enseñar el paso {seen + 1} ya has pedido {slow.asked}: "
+                "hay que enseñar cada uno antes de pedir el siguiente.",
+            )
+            for wrong, hint in (
+                (1 / right, "Son segundos por token: dale la vuelta."),
+                (
+                    1 / seconds[seen],
+                    "Es la velocidad de este paso; se pide la de todo lo que "
+                    "llevas.",
+                ),
+                (
+                    seen / times[seen],
+                    "Falta contar el token que acaba de llegar, o el "
+                    "reloj arranca tarde: el prefill también se espera.",
+                ),
+                (
+                    (seen + 1) / ((times[seen] - times[0]) or math.inf),
+                    "El reloj arranca antes de pedir el primer paso: el "
+                    "prefill también se espera.",
+                ),
+                (
+                    seen / ((times[seen] - times[0]) or math.inf),
+                    "El primer paso, el prefill, también se espera: el reloj "
+                    "arranca antes de pedirlo.",
+                ),
+            ):
+                expect(
+                    math.isclose(rate, right, **CLOSE)
+                    or not math.isclose(rate, wrong, **CLOSE),
+                    f"Tras {seen + 1} token(s) dices {rate:.2f} tokens/s. "
+                    + hint,
+                )
+            expect(
+                math.isclose(rate, right, **CLOSE),
+                f"Tras {seen + 1} token(s) y {times[seen]:.2f} s dices "
+                f"{rate:.2f} tokens/s: divide lo que llevas entre el tiempo "
+                "desde el principio.",
+            )
+            seen += 1
+        expect(
+            seen == len(seconds),
+            f"Entran {len(seconds)} pasos y salen {seen}.",
+        )
+
+
+def _gpu(L: int) -> float:  # plano hasta el codo, y luego proporcional
+    return max(3.0, L / 64)
+
+
+_CURVES = (
+    (lambda L: 2.0 + 0.5 * L, lambda L: 3.0 + 0.01 * L),
+    (lambda L: 1.0 + 0.1 * L + 0.002 * L * L, lambda L: 2.0 + 0.1 * L),
+    (_gpu, lambda L: 3.0 + L / 1000),
+)
+
+
+@exercise("07.3", "¡Correcto! No hay un «×N»: depende de P y de n.")
+def gain(speedup):
+    """`speedup(P, n, plain, cached) -> veces`."""
+    for plain, cached in _CURVES:
+        for P, n in ((55, 100), (16, 1), (1, 3), (300, 2), (7, 20)):
+            ours = as_number(
+                call(speedup, P, n, plain, cached), "La aceleración"
+            )
+            steps = [P + i for i in range(n)]
+            without = sum(map(plain, steps))
+            later = sum(map(cached, steps[1:]))
+            right = without / (plain(P) + later)
+            if math.isclose(ours, right, **CLOSE):
+                continue
+            for wrong, hint in (
+                (1 / right, "Está al revés: sin caché entre con caché."),
+                (
+                    without / (cached(P) + later),
+                    "Con caché, el primer paso también es un prefill: pasa "
+                    "todo el prompt, y cuesta plain(P).",
+                ),
+                (
+                    without / (plain(P) + sum(map(cached, steps))),
+                    "Cuentas un paso de más con caché: el prefill ya da el "
+                    "primer token.",
+                ),
+                (
+                    without / later if later else right + 1,
+                    "Falta el prefill en el total con caché.",
+                ),
+                (
+                    plain(steps[-1]) / cached(steps[-1]),
+                    "Es la razón del último paso, no la del total.",
+                ),
+            ):
+                expect(
+                    not math.isclose(ours, wrong, **CLOSE),
+                    f"Con P = {P} y n = {n} te sale {ours:.3f}. {hint}",
+                )
+            raise Hint(
+                f"Con P = {P} y n = {n} te sale {ours:.3f} y es {right:.3f}. "
+                "Escribe cuántos tokens lleva delante cada paso: el primero "
+                f"{P}, el último {P + n - 1}."
+            )
+
+
+@exercise("07.4", "¡Correcto! Y acierta con una medición de verdad.")
+def forecast(predict):
+    """`predict(n1, t1, n2, t2, n) -> segundos` sin caché."""
+    for a, b in ((0.2, 0.004), (1.5, 0.0), (0.01, 0.5)):
+
+        def total(n, a=a, b=b):
+            return a * n + b * n * n
+
+        for n1, n2, n in ((32, 64, 256), (10, 40, 90), (64, 32, 128)):
+            known = n1, total(n1), n2, total(n2)
+            ours = as_number(call(predict, *known, n), "La predicción")
+            right = total(n)
+            if math.isclose(ours, right, rel_tol=1e-4):
+                continue
+            slope = (known[3] - known[1]) / (n2 - n1)
+            expect(
+                not math.isclose(
+                    ours, known[3] + slope * (n - n2), rel_tol=1e-4
+                ),
+                f"Para {n} predices {ours:.1f} s y son {right:.1f}. Es una "
+                "recta, y sin caché cada token cuesta más que el anterior.",
+            )
+            expect(
+                not math.isclose(ours, known[3] * n / n2, rel_tol=1e-4)
+                and not math.isclose(ours, known[1] * n / n1, rel_tol=1e-4),
+                f"Para {n} predices {ours:.1f} s y son {right:.1f}. Eso es una "
+                "regla de tres: sin caché, el doble de tokens es más del "
+                "doble.",
+            )
+            raise Hint(
+                f"Con {n1} tokens en {known[1]:.1f} s y {n2} en "
+                f"{known[3]:.1f} s, para {n} predices {ours:.1f} s y son "
+                f"{right:.1f}. Dos medidas, dos incógnitas: a y b en "
+                "a·n + b·n²."
+            )
+    real = load_measurement(SAMPLES / "float32.json")["results"]
+    run = next(
+        r for r in real if r.variant == "sin caché" and r.new_tokens == 100
+    )
+    steps = [statistics.median(row) for row in zip(*run.step_seconds)]  # [99]
+    times = list(accumulate([statistics.median(run.ttft), *steps]))
+    ours = call(predict, 32, times[31], 64, times[63], 100)
+    expect(
+        abs(ours - times[99]) < 0.25 * times[99],
+        f"En una medición de verdad predices {ours:.1f} s y fueron "
+        f"{times[99]:.1f}.",
+    )
+
+
+@exercise("07.5", "¡Correcto! Nadie baja de ahí.")
+def roof(floor_seconds):
+    """`floor_seconds(model, context, gb_per_second) -> segundos`."""
+    for tied, dtype, context, band in (
+        (False, torch.float32, 0, 10.0),
+        (False, torch.float16, 0, 10.0),
+        (True, torch.float32, 0, 2.0),
+        (False, torch.float32, 400, 10.0),
+        (True, torch.bfloat16, 700, 50.0),
+    ):
+        config = tiny_config(tie_word_embeddings=tied, vocab_size=400)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        ours = as_number(call(floor_seconds, model, context, band), "El suelo")
+        right = bytes_per_token(model, context) / (band * 1e9)
+        if math.isclose(ours, right, rel_tol=0.02):
+            continue
+        size, table = dtype.itemsize, model.get_input_embeddings().weight
+        whole = right * band * 1e9
+        kept = whole - bytes_per_token(model)
+        for wrong, hint in (
+            (
+                whole + table.numel() * size,
+                "La tabla de embeddings de entrada no se lee entera: de ella "
+                "se usa una fila por token.",
+            ),
+            (
+                whole - table.numel() * size,
+                "Aquí la tabla de entrada es también la de salida, y para dar "
+                "los logits hay que leerla entera.",
+            ),
+            (whole - kept, "Falta leer la caché: con contexto, también pesa."),
+            (whole * 4 / size, f"Cada número ocupa {size} bytes, no 4."),
+            (
+                (whole - kept) * 4 / size + kept,
+                f"Cada número ocupa {size} bytes, no 4.",
+            ),
+            (whole / size, "Eso son números, y la banda se da en bytes."),
+            (whole * 8, "Eso son bits, y la banda se da en bytes."),
+            (whole * 1e3, "Eso son milisegundos; se piden segundos."),
+            (whole * 1e9, "Un GB son mil millones de bytes."),
+            (whole * 1e9 / 2**30, "Un GB son 10⁹ bytes; 2³⁰ es un GiB."),
+        ):
+            expect(
+                not math.isclose(ours, wrong / (band * 1e9), rel_tol=0.02)
+                or math.isclose(wrong, whole, rel_tol=0.02),
+                f"Te salen {ours:.3g} s y son {right:.3g}. {hint}",
+            )
+        expect(
+            not math.isclose(ours * right, 1, rel_tol=0.02),
+            "Está del revés: bytes entre bytes por segundo.",
+        )
+        raise Hint(
+            f"Con {'la misma tabla' if tied else 'dos tablas'}, {dtype} y "
+            f"{context} tokens de contexto te salen {ours:.3g} s y son "
+            f"{right:.3g}. Suma lo que se lee en un paso con caché: cada "
+            "matriz una vez, y K y V de lo anterior."
+        )
+
+
+@exercise("07.6", "¡Cazado!")
+def bugs(letter, fixed):
+    """Las seis cacerías: `letter` de la «a» a la «f»."""
+    cases = dict(
+        a=_bug_wait,
+        b=_bug_order,
+        c=_bug_prompt,
+        d=_bug_tpot,
+        e=_bug_length,
+        f=_bug_percent,
+    )
+    expect(letter in cases, f"Las cacerías son {', '.join(cases)}.")
+    cases[letter](fixed)
+
+
+def _bug_wait(once):
+    gpu = FakeGPU([4.0])
+    ours = [
+        as_number(call(once, gpu.run, gpu.wait, gpu.clock), "Los segundos")
+        for _ in range(2)
+    ]
+    expect(gpu.runs == 2, "Tiene que llamar a run() una sola vez.")
+    expect(
+        all(x > 1 for x in ours),
+        f"Da {ours[0]:.2f} s y el trabajo dura 4. Es lo que tarda en "
+        "*encargarlo*. ¿Qué falta antes de mirar la hora final?",
+    )
+    expect(
+        ours == [4.25, 4.25],
+        f"Da {ours[0]:.2f} s y son 4.25: cuenta también trabajo que ya estaba "
+        "encargado antes de empezar.",
+    )
+
+
+def _bug_order(order):
+    for names, repeats in ((["con", "sin"], 3), (["a", "b", "c"], 2)):
+        ours = call(order, list(names), repeats)
+        expect(
+            isinstance(ours, list) and len(ours) == len(names) * repeats,
+            "Tiene que seguir devolviendo una lista con todos los turnos.",
+        )
+        expect(
+            sorted(ours) == sorted(names * repeats),
+            "Cada variante se mide las mismas veces.",
+        )
+        rounds = zip(*[iter(ours)] * len(names))
+        expect(
+            all(set(turn) == set(names) for turn in rounds),
+            f"El orden es {ours}. Si el equipo se calienta a mitad, ¿quién lo "
+            "paga? Cada vuelta tiene que medirlas a todas.",
+        )
+
+
+def _bug_prompt(rate):
+    for prompt, new, seconds in ((55, 100, 8.0), (1000, 10, 2.0)):
+        ours = as_number(call(rate, prompt, new, seconds), "La velocidad")
+        expect(
+            not math.isclose(ours, (prompt + new) / seconds, **CLOSE),
+            f"Con {prompt} tokens de prompt y {new} nuevos en {seconds} s "
+            f"presume de {ours:.1f} tokens/s. ¿Cuántos ha *escrito*?",
+        )
+        expect(
+            math.isclose(ours, new / seconds, **CLOSE),
+            f"Da {ours:.1f} tokens/s y son {new / seconds:.1f}.",
+        )
+
+
+def _bug_tpot(tpot):
+    for arrivals in ([9.0, 10.0, 11.0, 12.0], [3.0, 3.5], [20.0, 21.0, 24.0]):
+        ours = as_number(call(tpot, list(arrivals)), "El TPOT")
+        right = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
+        steps = [b - a for a, b in zip(arrivals, arrivals[1:])]
+        median = statistics.median(steps)
+        expect(
+            any(math.isclose(ours, x, **CLOSE) for x in (right, median)),
+            f"Los tokens llegan a los {arrivals} s y el TPOT sale {ours:.2f}. "
+            "El primero trae consigo el prefill: ¿cuántos pasos hay *entre* "
+            "tokens, y cuánto duran?",
+        )
+
+
+def _bug_length(write):
+    model = deepcopy(tiny_model())  # la otra es de todos
+    ids = torch.tensor([[5, 17, 2, 40]])
+    free = model.generate(ids, do_sample=False, max_new_tokens=12)
+    model.generation_config.eos_token_id = free[0, 6].item()
+    model.config.eos_token_id = free[0, 6].item()
+    for n in (12, 5):
+        ours = call(write, model, ids.clone(), n)
+        expect(
+            isinstance(ours, torch.Tensor) and ours.dim() == 2,
+            "Tiene que seguir devolviendo los ids, [1, prompt + nuevos].",
+        )
+        expect(
+            ours.shape[1] == 4 + n,
+            f"Pides {n} tokens y escribe {ours.shape[1] - 4}: se ha topado con "
+            "el de fin. ¿Cómo se le pide a generate un mínimo?",
+        )
+        expect(
+            torch.equal(ours[:, :4], ids),
+            "El prompt ya no va delante.",
+        )
+        again = call(write, model, ids.clone(), n)
+        expect(
+            torch.equal(ours, again) and torch.equal(ours[:, :6], free[:, :6]),
+            "Ahora escribe otra cosa: tiene que seguir siendo greedy.",
+        )
+
+
+def _bug_percent(less):
+    for slow, fast in ((38.8, 9.53), (10.0, 5.0), (3.0, 2.7)):
+        ours = as_number(call(less, slow, fast), "El tanto por ciento")
+        right = 100 * (slow - fast) / slow
+        expect(
+            math.isclose(ours, right, rel_tol=1e-4),
+            f"De {slow} s a {fast} s dice un {ours:.0f} % menos. Nadie puede "
+            "ahorrar más del 100 %: ¿de qué total es ese tanto por ciento?"
+            if ours > 100
+            else f"De {slow} s a {fast} s dice un {ours:.0f} % menos, y es un "
+            f"{right:.0f} %. ¿De qué total es ese tanto por ciento?",
+        )
