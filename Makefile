@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	--nbval-cell-timeout 300 -p tests.nbval_tolerance
 
-.PHONY: help lab test unit run labs bench badges picture constraints check clean
+.PHONY: help lab test test-browser unit run labs bench slides slides-pdf badges picture constraints check clean
 .DEFAULT_GOAL := help
 
 help:  ## esta ayuda
@@ -43,7 +43,11 @@ lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no)
 test: $(VENV)/.dev model  ## todo: pruebas, cuadernos comparados, laboratorios y estilo
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest $(NBVAL) tests notebooks solutions $(ARGS)
+	$(BIN)/python -m pytest $(NBVAL) tests notebooks solutions \
+		--ignore=tests/browser --ignore=tests/colab $(ARGS)
+
+test-browser: $(VENV)/.dev model  ## JupyterLab y diapositivas en Chromium
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 unit: $(VENV)/.dev  ## solo las pruebas unitarias (segundos)
 	$(BIN)/python -m pytest tests/unit $(ARGS)
@@ -54,12 +58,18 @@ run: $(VENV)/.dev model labs  ## ejecuta cuadernos y soluciones y guarda sus sal
 labs: $(VENV)/.dev  ## genera labs/ a partir de solutions/
 	$(BIN)/python tools/make_labs.py
 
+slides: $(VENV)/.lab  ## diapositivas sin red, en diapositivas/ (hace falta npm)
+	$(BIN)/python tools/slides.py
+
+slides-pdf: $(VENV)/.dev  ## lo mismo, y un PDF por unidad (hace falta Chromium)
+	$(BIN)/python tools/slides.py --pdf
+
 badges: $(VENV)/.dev  ## REPO=dueño/nombre: insignias y celdas de preparación
 	$(BIN)/python tools/stamp.py $(if $(REPO),--repo $(REPO))
 	$(BIN)/python tools/make_labs.py
 
-bench: $(VENV)/.dev model  ## mide cargas, explorador y cuadernos
-	$(BIN)/python tools/bench.py
+bench: $(VENV)/.dev model  ## mide cargas, generación y cuadernos (SOLO=generacion)
+	$(BIN)/python tools/bench.py $(if $(SOLO),--solo $(SOLO)) --json bench.json
 
 picture: $(VENV)/.dev  ## saca de los cuadernos las imágenes del README
 	$(BIN)/python tools/readme_picture.py

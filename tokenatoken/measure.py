@@ -246,14 +246,17 @@ def compare_measurements(contents: list[dict]) -> pd.DataFrame:
             "lo mismo: la sección 2 de la unidad 07 ya lo hace."
         )
     case = max(common, key=lambda pair: (pair[1], pair[0]))
-    rows = {
-        content["label"]: {
+    rows = {}
+    for content in contents:
+        label, again = content["label"], 1
+        while label in rows:  # dos con el mismo nombre no se tapan
+            again += 1
+            label = f"{content['label']} ({again})"
+        rows[label] = {
             r.variant: 1e3 * r.tpot
             for r in content["results"]
             if (r.prompt_tokens, r.new_tokens) == case and not r.error
         }
-        for content in contents
-    }
     return pd.DataFrame(rows).T
 
 

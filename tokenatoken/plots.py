@@ -237,8 +237,10 @@ def curves(
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(11, 4.8), layout="constrained")
         styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]
+        few = len(x) < 8 and not log  # pocos puntos: que se vea cuáles
         for i, (name, y) in enumerate(series.items()):
-            axes.plot(x, y, color=PALETTE[i], lw=3, ls=styles[i], label=name)
+            style = dict(color=PALETTE[i], lw=3, ls=styles[i], label=name)
+            axes.plot(x, y, marker="o" if few else None, ms=9, **style)
         if log:
             axes.set_xscale("log")
         elif all(isinstance(value, int) for value in x):
@@ -247,11 +249,15 @@ def curves(
         axes.set_title(title, loc="left")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, handlelength=3)
-        marks = sorted({round(k * (len(x) - 1) / 5) for k in range(6)})
+        shown = 7 if few else 6
+        marks = sorted(
+            {round(k * (len(x) - 1) / (shown - 1)) for k in range(shown)}
+        )
+        whole = log or (few and all(isinstance(v, int) for v in x))
         lines = (
             f"{name}: "
             + ", ".join(
-                f"{number(x[i], 0 if log else 1)} → {number(y[i], decimals)}"
+                f"{number(x[i], 0 if whole else 1)} → {number(y[i], decimals)}"
                 for i in marks
             )
             for name, y in series.items()
@@ -261,11 +267,17 @@ def curves(
 
 
 def heatmap(
-    matrix, rows: list[str], columns: list[str], title: str, decimals: int = 2
+    matrix,
+    rows: list[str],
+    columns: list[str],
+    title: str,
+    decimals: int = 2,
+    log: bool = False,
 ) -> Picture:
     """Mapa de calor con el valor escrito en cada casilla.
 
-    `matrix`: `[filas, columnas]`; una casilla NaN se deja en blanco.
+    `matrix`: `[filas, columnas]`; una casilla NaN se deja en blanco. `log`:
+    escala de color logarítmica, para valores de distinto orden.
     """
     height = 1.4 + 0.52 * len(rows)
     with plt.rc_context(STYLE):
@@ -273,12 +285,21 @@ def heatmap(
         values = [[float(v) for v in row] for row in matrix]
         known = [v for row in values for v in row if v == v]
         low, high = min(known), max(known)
-        axes.imshow(values, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+        scale = "log" if log else "linear"
+        axes.imshow(
+            values,
+            cmap="cividis",
+            aspect="auto",
+            norm=scale,
+            vmin=low,
+            vmax=high,
+        )
         for y, row in enumerate(values):
             for x, value in enumerate(row):
                 if value != value:
                     continue
-                dark = value < (low + high) / 2
+                middle = (low * high) ** 0.5 if log else (low + high) / 2
+                dark = value < middle
                 axes.text(
                     x,
                     y,
@@ -656,20 +677,16 @@ def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
         lines = [
             f"{name}: {number(speed, 0)} GB/s" for name, speed in bands.items()
         ]
-        taken = set()
         for name, size, low, high, band in points:
-            style = dict(color=colors[band], solid_capstyle="round")
-            top = high if high > low else low * 1.02
-            side = 1 if size in taken else -1  # dos con los mismos GB
-            x = size * (1.13 if size in taken else 1)
-            taken.add(size)
-            axes.plot([x, x], [low, top], lw=11, zorder=3, **style)
+            top = high if high > low else low * 1.06
+            style = dict(color=colors[band], solid_capstyle="butt")
+            axes.plot([size, size], [low, top], lw=12, zorder=3, **style)
             axes.annotate(
                 name,
-                (x, (low * top) ** 0.5),
-                xytext=(11 * side, 0),
+                (size, (low * top) ** 0.5),
+                xytext=(-11, 0),
                 textcoords="offset points",
-                ha="right" if side < 0 else "left",
+                ha="right",
                 va="center",
                 fontsize=14,
                 bbox=dict(fc="white", ec="none", pad=1.5, alpha=0.85),

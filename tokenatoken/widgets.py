@@ -511,8 +511,8 @@ def cost_explorer(ttft_per_token: float, tpot: float) -> widgets.VBox:
     labels = {
         "Tokens de entrada": tokens_in,
         "Tokens de salida": tokens_out,
-        "Precio de entrada": price_in,
-        "Precio de salida": price_out,
+        "Entrada, por millón": price_in,
+        "Salida, por millón": price_out,
     }
     for label, slider in labels.items():
         slider.description, slider.style = label, style
@@ -553,5 +553,6 @@ def cost_explorer(ttft_per_token: float, tpot: float) -> widgets.VBox:
     refresh()
     box = widgets.VBox([*labels.values(), result])
     title = "Una llamada: 1000 tokens de entrada y 300 de salida"
-    show(box, grouped_bars(table()[["céntimos"]], title, "céntimos", 3))
+    about = "Céntimos, a 1 y 4 por millón de tokens"
+    show(box, grouped_bars(table()[["céntimos"]], title, about, 2))
     return box

@@ -1,8 +1,10 @@
 """Mutantes de la unidad 07: mediciones tramposas que hay que rechazar."""
 
 import math
+import random
 import statistics
 
+import numpy as np
 import pytest
 import torch
 
@@ -197,6 +199,89 @@ def generate(**options):
     return write
 
 
+def right_padded(fill):
+    def write(model, ids, n):
+        out = generate()(model, ids, n)
+        more = ids.shape[1] + n - out.shape[1]
+        return torch.cat([out, out.new_full((1, more), fill)], -1)
+
+    return write
+
+
+def repeated(model, ids, n):
+    out = generate()(model, ids, n)
+    return out.repeat(1, 9)[:, : ids.shape[1] + n]
+
+
+def never_ends(steps, clock):
+    begin, k = clock(), 0
+    while True:
+        for step in steps:
+            k += 1
+            yield step, k / (clock() - begin)
+
+
+def never_ends_either(steps, clock):
+    begin, k = clock(), 0
+    while True:
+        step = next(steps, None)
+        if step:
+            k += 1
+            yield step, k / (clock() - begin)
+
+
+def by_next(steps, clock):
+    begin, k = clock(), 0
+    while True:
+        step = next(steps)
+        k += 1
+        yield step, k / (clock() - begin)
+
+
+def printed(steps, clock):
+    for step, rate in speed()(steps, clock):
+        assert step and rate
+
+
+def restarted(steps, clock):
+    begin = clock()
+    for k, step in enumerate(steps, 1):
+        yield step, k / (clock() - begin)
+        begin = clock()
+
+
+def fixed_start(steps, clock):
+    clock()
+    for k, step in enumerate(steps, 1):
+        yield step, k / (clock() - 50)
+
+
+def trimmed(times):
+    return statistics.mean(sorted(times)[1:-1] or times)
+
+
+def shuffled(names, k):
+    order = names * k
+    random.Random(3).shuffle(order)
+    return order
+
+
+def halves_the_model(model, context, band):
+    model.half()
+    return floor(model, context, band)
+
+
+def other_cache_type(model, context, band):
+    kept = kv_cache_bytes(model.config, context, 1, model.dtype)
+    return floor(model, 0, band) + kept / 2 / (band * 1e9)
+
+
+def no_head(model, context, band):
+    head = model.get_output_embeddings().weight
+    size = head.numel() * head.element_size()
+    return floor(model, context, band) - size / (band * 1e9)
+
+
 def forced(model, ids, n):
     """Otra solución: quitar el token de fin."""
     return model.generate(
@@ -251,6 +336,44 @@ MUTANTS = {
     "una de menos": ("07.1", stopwatch(more=-1, summary=lambda t: t and 2.0)),
     "todo de una vez": ("07.1", as_a_block),
     "otro reloj": ("07.1", own_clock),
+    "media recortada": ("07.1", stopwatch(summary=trimmed)),
+    "la de en medio": ("07.1", stopwatch(summary=lambda t: t[len(t) // 2])),
+    "mediana alta": ("07.1", stopwatch(summary=statistics.median_high)),
+    "negativa": ("07.1", lambda *a: -stopwatch()(*a)),
+    "no termina": ("07.2", never_ends),
+    "no termina tampoco": ("07.2", never_ends_either),
+    "con next": ("07.2", by_next),
+    "sin yield": ("07.2", printed),
+    "reinicia": ("07.2", restarted),
+    "reloj fijo": ("07.2", fixed_start),
+    "cambia el modelo": ("07.5", halves_the_model),
+    "media caché": ("07.5", other_cache_type),
+    "sin cabeza": ("07.5", no_head),
+    "a sumar cuatro": (
+        "07.6",
+        "a",
+        lambda run, wait, clock: once(wait_after=False)(run, wait, clock) + 4,
+    ),
+    "b barajado": ("07.6", "b", shuffled),
+    "d medio rango": (
+        "07.6",
+        "d",
+        lambda a: (
+            (
+                max(y - x for x, y in zip(a, a[1:]))
+                + min(y - x for x, y in zip(a, a[1:]))
+            )
+            / 2
+        ),
+    ),
+    "e relleno detrás": ("07.6", "e", right_padded(0)),
+    "e repite": ("07.6", "e", repeated),
+    "e haz": (
+        "07.6",
+        "e",
+        generate(min_new_tokens=lambda n: n, repetition_penalty=1.5),
+    ),
+    "e fijo": ("07.6", "e", generate(min_new_tokens=12)),
     "junta todo": ("07.2", all_at_once),
     "una lista": ("07.2", a_list),
     "la de cada paso": ("07.2", each_step),
@@ -399,6 +522,13 @@ def test_mutant_is_rejected_with_a_hint(name):
         ("mediana baja", "centrales"),
         ("todo de una vez", "media"),
         ("otro reloj", "clock()"),
+        ("mediana alta", "centrales"),
+        ("no termina", "no termina nunca"),
+        ("con next", "con un for"),
+        ("sin yield", "yield"),
+        ("reinicia", "no lo reinicies"),
+        ("media caché", "K y V"),
+        ("sin cabeza", "los logits"),
         ("junta todo", "ya has pedido"),
         ("una lista", "generador"),
         ("la de cada paso", "de este paso"),
@@ -440,6 +570,15 @@ def test_other_right_answers_are_accepted():
         lambda a: statistics.median(y - x for x, y in zip(a, a[1:])),
     )
     accepted("07.5", lambda *a: torch.tensor(floor(*a)))
+    accepted("07.5", lambda *a: np.array([floor(*a)]))
+    accepted("07.6", "f", lambda a, b: round(100 * (a - b) / a))
+    accepted("07.2", lambda steps, clock: iter(speed()(steps, clock)))
+
+    def vectors(P, n, plain, cached):
+        L = P + np.arange(n)
+        return plain(L).sum() / (plain(P) + cached(L[1:]).sum())
+
+    accepted("07.3", vectors)
 
     def warms_and_waits(run, wait, clock, repeats):
         run()

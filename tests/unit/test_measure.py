@@ -1,5 +1,6 @@
 """El cronómetro: qué mide, qué guarda y qué no acepta. Ni un tiempo exacto."""
 
+import copy
 import csv
 import json
 
@@ -11,10 +12,14 @@ from tokenatoken import measure
 from tokenatoken.cache import ConcatLayer, make_cache
 from tokenatoken.measure import (
     COLUMNS,
+    SAMPLES,
     GenerationTiming,
+    bytes_per_token,
+    compare_measurements,
     load_measurement,
     measure_generation,
     quartiles,
+    read_bandwidth,
     save_measurement,
     sweep_lengths,
 )
@@ -164,3 +169,62 @@ def test_a_single_token_has_no_pace():
     assert result.tpot != result.tpot  # NaN
     assert isinstance(result, GenerationTiming) and result.totals[0] > 0
     assert measure.FORMAT == 1
+
+
+def test_samples_of_the_course_can_be_compared():
+    contents = [load_measurement(p) for p in sorted(SAMPLES.glob("*.json"))]
+    assert len(contents) == 3
+    assert {c["conditions"]["dtype"] for c in contents} == {
+        "float32",
+        "float16",
+        "bfloat16",
+    }
+    for content in contents:
+        assert set(content["conditions"]) == set(measure.conditions(MODEL))
+        assert len(content["label"]) > 10
+        for result in content["results"]:
+            assert len(result.ttft) >= 5 and not result.error
+    table = compare_measurements(contents)
+    assert list(table.columns) == ["con caché", "sin caché"]
+    assert (table["con caché"] < table["sin caché"]).all()
+
+
+def timing(new, tpot, prompt=5, error=None):
+    steps = [[tpot] * (new - 1)]
+    return GenerationTiming("a", prompt, new, [1.0], steps, error=error)
+
+
+def test_compared_over_the_longest_common_case():
+    contents = [
+        dict(label="uno", results=[timing(8, 0.1), timing(100, 0.5)]),
+        dict(label="dos", results=[timing(8, 0.2), timing(4, 9.0)]),
+    ]
+    table = compare_measurements(contents)
+    assert table["a"].to_dict() == {"uno": 100, "dos": 200}
+    contents[1]["label"] = "uno"
+    assert list(compare_measurements(contents).index) == ["uno", "uno (2)"]
+    for other in ([timing(9, 0.2)], [timing(8, 0.2, error="sin memoria")]):
+        contents[1]["results"] = other
+        with pytest.raises(ValueError, match="en común"):
+            compare_measurements(contents)
+    with pytest.raises(ValueError, match="en común"):
+        compare_measurements([])
+
+
+def test_bytes_of_a_step():
+    total = 4 * sum(p.numel() for p in MODEL.parameters())
+    table = 4 * MODEL.get_input_embeddings().weight.numel()
+    assert bytes_per_token(MODEL) == total - table
+    config = MODEL.config
+    head = config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads
+    kept = bytes_per_token(MODEL, 10) - bytes_per_token(MODEL)
+    assert kept == 10 * per_token * head * 4
+    tied = copy.deepcopy(MODEL)
+    tied.lm_head.weight = tied.get_input_embeddings().weight
+    assert bytes_per_token(tied) == total - table
+    assert bytes_per_token(copy.deepcopy(MODEL).half()) == (total - table) / 2
+
+
+def test_bandwidth_is_a_plausible_number():
+    assert 0.1 < read_bandwidth(torch.device("cpu"), repeats=2) < 10_000

@@ -2,8 +2,11 @@
 
 import ast
 import math
+import statistics
+import time
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from transformers import DynamicCache
@@ -164,3 +167,41 @@ def test_the_cached_loop_of_unit_06(name):
     with torch.inference_mode():
         ours = UNIT6["write_cached"](model, ids, 7, make_cache(model))
     assert ours[0, 9:].tolist() == [s.token_id for s in steps]
+
+
+def test_blockwise_attention_of_unit_07():
+    by_blocks = definitions("07_cronometro.ipynb", "by_blocks")["by_blocks"]
+    generator = torch.Generator().manual_seed(7)
+    for n, size in ((1, 4), (7, 3), (64, 64), (130, 32)):
+        q, K, V = (
+            torch.randn(*shape, generator=generator)
+            for shape in ((16,), (n, 16), (n, 16))
+        )
+        q = 30 * q  # puntuaciones grandes: aquí fallaría sin el máximo
+        whole = (K @ q / 4).softmax(0) @ V
+        ours = by_blocks(q, K, V, size)
+        assert torch.allclose(ours, whole, atol=1e-5), (n, size)
+
+
+def test_stopwatch_of_unit_07_interleaves():
+    space = definitions("07_cronometro.ipynb", "clock")
+    space |= dict(time=time, statistics=statistics, wait=lambda: None)
+    order = []
+    result = space["clock"](
+        3, a=lambda: order.append("a"), b=lambda: order.append("b")
+    )
+    assert "".join(order) == "abababab" and set(result) == {"a", "b"}
+
+
+def test_sum_of_steps_of_unit_07():
+    names = "at", "total", "speedup", "tokens_for"
+    space = definitions("07_cronometro.ipynb", *names)
+    space |= dict(np=np, plain={10: 1.0, 20: 2.0}, cached={10: 0.5, 20: 0.5})
+    assert space["at"](space["plain"], 15) == 1.5
+    assert space["at"](space["plain"], 30) == 3.0  # más allá, la misma recta
+    assert space["total"](10, 3) == pytest.approx((3.3, 2.0))
+    assert space["speedup"](10, 1) == 1
+    assert space["tokens_for"](10, 1.5, 1.7) == "3"  # 3,3 entre 2
+    assert space["tokens_for"](10, 1.0, 1.7) == "1 a 3"
+    assert space["tokens_for"](10, 1.41, 1.42) == "ninguno"
+    assert "nunca" in space["tokens_for"](10, 1e6, 1e7)

@@ -78,6 +78,14 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["Sin caché: pasan 5 tokens", "Con caché: pasan 3 tokens"],
         ),
         (
+            lambda: plots.roofline(
+                {"T4": 320},
+                [("a", 2.0, 3, 4, "T4"), ("b", 2.0, 9, 9, "T4")],
+                "T",
+            ),
+            ["T4: 320 GB/s", "a (2,0 GB): 3,0 a 4,0 ms; suelo 6,2 ms"],
+        ),
+        (
             lambda: plots.steps_strip(
                 [("·a", [("·a", 0.5), ("🤖", 0.1)])], "T"
             ),
@@ -265,6 +273,21 @@ def test_cache_explorer_counts_what_passes(monkeypatch):
     assert (
         "ocupa 4 KiB" in facts.value and "Paso 2: 1 por la red" in strip.value
     )
+
+
+def test_cost_explorer_separates_input_and_output(monkeypatch):
+    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
+    box = widgets.cost_explorer(0.01, 0.2)
+    tokens_in, tokens_out, price_in, price_out, result = box.children
+    tokens_in.value, tokens_out.value = 2000, 101
+    price_in.value, price_out.value = 5, 20
+    for text in ("1,000", "20,0", "0,202", "1,202", "40,0"):
+        assert f"<td>{text}</td>" in result.value or (
+            f"<th>{text}</th>" in result.value
+        ), (text, result.value)
+    before = result.value
+    price_out.value = 10
+    assert result.value != before and "0,101" in result.value
 
 
 def test_live_shows_the_text_and_keeps_it_when_interrupted(tiny, monkeypatch):

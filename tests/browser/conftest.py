@@ -1,0 +1,119 @@
+"""JupyterLab de verdad en Chromium sin ventana, con una copia del curso.
+
+    make test-browser
+
+Chromium se busca en el sistema; dónde conseguirlo lo dice tools/chromium.py.
+La red del navegador se limita al propio equipo: si algo pide una CDN, falla.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from chromium import FLAGS, find_chromium  # noqa: E402
+
+FOLDERS = ("notebooks", "labs", "solutions", "tokenatoken")
+SETTINGS = ROOT / "tools" / "jupyterlab"  # sin avisos ni celdas perezosas
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(url: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"{url} no responde en {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory) -> Path:
+    """Una copia del curso, para que probar no toque el repositorio."""
+    copy = tmp_path_factory.mktemp("curso")
+    for name in FOLDERS:
+        skip = shutil.ignore_patterns("__pycache__", "resultados", ".ipynb_*")
+        shutil.copytree(ROOT / name, copy / name, ignore=skip)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def lab(course, tmp_path_factory):
+    """La dirección de un JupyterLab que sirve la copia."""
+    port, home = free_port(), tmp_path_factory.mktemp("jupyter")
+    settings = home / "settings"
+    shutil.copytree(SETTINGS / "pruebas", settings)
+    env = os.environ | dict(
+        JUPYTERLAB_SETTINGS_DIR=str(settings),
+        JUPYTERLAB_WORKSPACES_DIR=str(home / "workspaces"),
+        JUPYTER_CONFIG_DIR=str(home / "config"),
+    )
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser"]
+    command += ["--allow-root", f"--port={port}", "--IdentityProvider.token="]
+    command += [f"--ServerApp.root_dir={course}"]
+    server = subprocess.Popen(
+        command,
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no hay Chromium: python tools/chromium.py dice por qué")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """Una pestaña que solo puede hablar con este equipo."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    blocked = []
+
+    def gate(route):
+        local = route.request.url.startswith(
+            ("http://127.0.0.1", "file:", "data:", "blob:", "ws://127.0.0.1")
+        )
+        if local:
+            route.continue_()
+        else:
+            blocked.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", gate)
+    page = context.new_page()
+    page.blocked = blocked
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()

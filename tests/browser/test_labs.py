@@ -1,0 +1,47 @@
+"""Un laboratorio: Pendiente sin tocar, ✘ con pista, ✔ al arreglarlo."""
+
+import time
+
+from .jupyter import open_notebook, problems, run_all
+
+BACK = """
+
+def there_and_back(text):
+    return tokenizer.decode(tokenizer.encode(text))
+"""
+TEMPLATE = (
+    "def chatml(message):\n"
+    '    return f"<|im_start|>user\\n{message}<|im_end|>\\n'
+    '<|im_start|>assistant\\n%s"'
+)
+
+
+def answer(page, code: str) -> str:
+    """Escribe `code` en la celda del ejercicio y devuelve el veredicto."""
+    cell = page.locator(".jp-CodeCell", has_text="def chatml").first
+    cell.scroll_into_view_if_needed()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(code)
+    old = verdict(page)
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    end = time.monotonic() + 20
+    while verdict(page) == old and time.monotonic() < end:
+        time.sleep(0.1)
+    return verdict(page)
+
+
+def verdict(page) -> str:
+    shown = page.locator("[role=status]", has_text="Ejercicio 01.1")
+    return shown.first.inner_text()
+
+
+def test_a_lab_says_pending_wrong_and_right(page, lab):
+    open_notebook(page, lab, "labs/01_tokens.ipynb")
+    run_all(page)
+    assert not problems(page)
+    assert "Pendiente" in verdict(page)
+    wrong = answer(page, TEMPLATE % "<|im_end|>" + BACK)
+    assert wrong.startswith("✘") and len(wrong) > 60
+    assert answer(page, TEMPLATE % "" + BACK).startswith("✔")

@@ -1,0 +1,93 @@
+"""Cada unidad, como la usa quien estudia: abrir, ejecutar, tocar los mandos."""
+
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from .jupyter import open_notebook, pictures, problems, run_all
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
+# Los mandos de cada unidad: cuántos deslizadores, textos y desplegables.
+CONTROLS = {
+    "01_tokens.ipynb": dict(text=1, select=1),
+    "02_forward.ipynb": dict(slider=2),
+    "03_softmax.ipynb": dict(slider=1),
+    "04_muestreo.ipynb": dict(slider=4, text=1),
+    "05_bucle.ipynb": dict(slider=1),
+    "06_kv_cache.ipynb": dict(slider=1),
+    "07_cronometro.ipynb": dict(slider=4),
+}
+BOX = (
+    ".jp-OutputArea-output > .widget-vbox, .jp-OutputArea-output .widget-vbox"
+)
+SELECTORS = {
+    "slider": ".noUi-handle",
+    "text": "textarea, input[type=text]:not(.widget-readout)",
+    "select": "select",
+}
+
+
+def stored_pictures(name: str) -> int:
+    cells = nbformat.read(ROOT / "notebooks" / name, 4).cells
+    return sum(
+        "image/png" in output.get("data", {})
+        for cell in cells
+        for output in cell.get("outputs", [])
+    )
+
+
+def drawn(box) -> str:
+    """Lo que enseñan los controles HTML de una caja (el mando, no)."""
+    return box.evaluate(
+        "b => [...b.querySelectorAll('.widget-html')]"
+        ".map(h => h.innerHTML).join('')"
+    )
+
+
+def touch(kind: str, control) -> None:
+    control.scroll_into_view_if_needed()
+    if kind == "slider":
+        control.focus()
+        control.press("ArrowRight")
+    elif kind == "text":
+        control.fill("El murciélago come 2026 higos y")
+        control.press("Tab")
+    else:
+        values = control.locator("option").all_inner_texts()
+        control.select_option(values[-1])
+
+
+def changes(box, before: str, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if drawn(box) != before:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_unit_runs_and_its_controls_move_the_picture(page, lab, name):
+    open_notebook(page, lab, f"notebooks/{name}")
+    widths = pictures(page)  # aún sin ejecutar: lo que vería quien solo lee
+    assert len(widths) == stored_pictures(name) and all(widths)
+    run_all(page)
+    assert not problems(page)
+    assert all(pictures(page))
+    count = {kind: 0 for kind in SELECTORS}
+    boxes = page.locator(".jp-OutputArea-output .widget-vbox")
+    for i in range(boxes.count()):
+        box = boxes.nth(i)
+        for kind, selector in SELECTORS.items():
+            controls = box.locator(selector)
+            for k in range(controls.count()):
+                before = drawn(box)
+                touch(kind, controls.nth(k))
+                assert changes(box, before), f"{kind} {k} de la caja {i}"
+                count[kind] += 1
+    found = {kind: n for kind, n in count.items() if n}
+    assert found == CONTROLS[name]
+    assert not page.blocked, "algo ha pedido la red"
