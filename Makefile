@@ -1,15 +1,16 @@
 # Token a token. Lo que usa quien estudia: make lab. Quien mantiene: make test.
-# Variables: PYTHON=python3.12  PORT=8888  BROWSER=no  REPO=dueño/nombre
+# Variables: PYTHON=python3.12  PORT=8888  BROWSER=no  CLASE=1  REPO=dueño/nombre
 
 PYTHON ?= python3
 PORT ?= 8888
 BROWSER ?= yes
 VENV ?= .venv
+COLAB_VENV ?= .venv-colab
 BIN := $(VENV)/bin
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	--nbval-cell-timeout 300 -p tests.nbval_tolerance
 
-.PHONY: help lab test test-browser unit run labs bench slides slides-pdf badges picture constraints check clean
+.PHONY: help lab test test-browser test-colab unit run labs bench slides slides-pdf badges picture constraints check clean
 .DEFAULT_GOAL := help
 
 help:  ## esta ayuda
@@ -34,11 +35,13 @@ model: $(VENV)/.lab
 	@$(BIN)/python tools/model.py
 .PHONY: model
 
-lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no)
-	$(BIN)/python -m jupyter lab --port=$(PORT) \
+lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no, CLASE=1)
+	$(if $(CLASE),@rm -rf $(VENV)/clase; cp -r tools/jupyterlab/clase $(VENV)/clase)
+	$(if $(CLASE),JUPYTERLAB_SETTINGS_DIR=$(VENV)/clase) \
+		$(BIN)/python -m jupyter lab --port=$(PORT) \
 		$(if $(filter no,$(BROWSER)),--no-browser) --notebook-dir=. \
 		$(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/notebooks/01_tokens.ipynb
+		--LabApp.default_url=/$(if $(CLASE),doc,lab)/tree/notebooks/01_tokens.ipynb
 
 test: $(VENV)/.dev model  ## todo: pruebas, cuadernos comparados, laboratorios y estilo
 	$(BIN)/python -m ruff check .
@@ -51,6 +54,14 @@ test-browser: $(VENV)/.dev model  ## JupyterLab y diapositivas en Chromium
 
 unit: $(VENV)/.dev  ## solo las pruebas unitarias (segundos)
 	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+test-colab: $(VENV)/.dev model  ## cuadernos y laboratorios con las versiones de Colab
+	$(BIN)/python tools/colab.py $(COLAB_VENV)
+	$(COLAB_VENV)/bin/python -m pytest -p no:cacheprovider tests/colab
+	$(COLAB_VENV)/bin/python -m pytest -p no:cacheprovider $(NBVAL) \
+		tests/notebooks/test_labs.py notebooks solutions $(ARGS)
+	COLAB_VENV=$(COLAB_VENV) $(BIN)/python -m pytest \
+		tests/browser/test_classic.py
 
 run: $(VENV)/.dev model labs  ## ejecuta cuadernos y soluciones y guarda sus salidas
 	$(BIN)/python tools/execute.py notebooks/*.ipynb solutions/*.ipynb

@@ -40,7 +40,8 @@ if root is None:
 sys.path.insert(0, str(root))
 if importlib.util.find_spec("gguf") is None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
-    subprocess.run([*pip, "gguf>=0.17,<1"], check=True)
+    if subprocess.run([*pip, "gguf>=0.17,<1"]).returncode:
+        raise RuntimeError("No pude instalar gguf. ¿Hay red?")
 print("Entorno preparado.")"""
 BADGE = (
     "[![Abrir en Colab](https://colab.research.google.com/assets/colab-badge.svg)]"

@@ -1,0 +1,84 @@
+"""Los controles en el cuaderno clásico 6 con ipywidgets 7.7.1.
+
+Es lo más parecido a la interfaz de Colab que se puede probar aquí. Usa el
+entorno de `make test-colab` (COLAB_VENV).
+"""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from .conftest import ROOT, free_port, wait_for
+from .test_notebooks import changes, drawn
+
+PYTHON = ROOT / os.environ.get("COLAB_VENV", ".venv-colab") / "bin" / "python"
+pytestmark = pytest.mark.skipif(
+    not PYTHON.exists(), reason="sin entorno de Colab: make test-colab"
+)
+BOXES = {
+    "01_tokens.ipynb": ["textarea", "select"],
+    "02_forward.ipynb": [".ui-slider-handle"],
+    "03_softmax.ipynb": [".ui-slider-handle"],
+    "06_kv_cache.ipynb": [".ui-slider-handle"],
+}
+
+
+@pytest.fixture(scope="module")
+def classic(course, tmp_path_factory):
+    """La dirección de un cuaderno clásico que sirve la copia del curso."""
+    port, home = free_port(), tmp_path_factory.mktemp("clasico")
+    prefix = PYTHON.parents[1]
+    env = os.environ | dict(
+        JUPYTER_CONFIG_DIR=str(home),
+        JUPYTER_PATH=str(prefix / "share" / "jupyter"),
+    )
+    command = [str(PYTHON), "-m", "notebook", "--no-browser", "--allow-root"]
+    command += [f"--port={port}", "--NotebookApp.token="]
+    command += [f"--notebook-dir={course}"]
+    server = subprocess.Popen(
+        command,
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_controls_live_in_the_classic_notebook(page, classic, name):
+    page.goto(f"{classic}/notebooks/notebooks/{name}")
+    page.wait_for_function(
+        "window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel"
+        " && Jupyter.notebook.kernel.is_connected()"
+    )
+    time.sleep(1)
+    page.evaluate("Jupyter.notebook.execute_all_cells()")
+    page.wait_for_function(
+        "Jupyter.notebook.get_cells().filter(c => c.cell_type == 'code')"
+        ".every(c => /^\\d+$/.test(c.input_prompt_number))",
+        timeout=400_000,
+    )
+    assert page.locator(".output_error, .output_stderr").count() == 0
+    box = page.locator(".widget-vbox").first
+    box.wait_for()
+    for selector in BOXES[name]:
+        before, control = drawn(box), box.locator(selector).first
+        control.scroll_into_view_if_needed()
+        if selector == "select":
+            labels = control.locator("option").all_inner_texts()
+            control.select_option(label=labels[-1])
+        elif selector == "textarea":
+            control.fill("El murciélago come 2026 higos")
+        else:
+            control.focus()
+            control.press("ArrowRight")
+        assert changes(box, before), selector
