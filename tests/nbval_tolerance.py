@@ -30,6 +30,7 @@ NUMBER = re.compile(
 )
 # Una cifra cualquiera, con sus separadores; la etiqueta de quien la ignora.
 DIGITS = re.compile(r"\d+(?:[.,\u202f]\d+)*")
+RANGES = re.compile(r"# a #|ninguno|nunca hasta #")
 TIMING_TAG = "cronometro"
 
 
@@ -85,8 +86,11 @@ _runtest = IPyNbCell.runtest
 
 
 def without_numbers(text: str) -> list[str]:
-    """Las palabras, los signos y las unidades; cada cifra, «#»."""
-    return DIGITS.sub("#", text).split()
+    """Las palabras, los signos y las unidades; cada cifra, «#».
+
+    Un intervalo («4 a 5»), o decir que no hay ninguno, cuenta como una cifra.
+    """
+    return RANGES.sub("#", DIGITS.sub("#", text)).split()
 
 
 def compare_outputs(self, test, ref, skip_compare=None):

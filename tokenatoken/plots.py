@@ -681,13 +681,14 @@ def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
             top = high if high > low else low * 1.06
             style = dict(color=colors[band], solid_capstyle="butt")
             axes.plot([size, size], [low, top], lw=12, zorder=3, **style)
+            last = size == max(point[1] for point in points)
             axes.annotate(
                 name,
                 (size, (low * top) ** 0.5),
-                xytext=(-11, 0),
+                xytext=(0, 12) if last else (-11, 0),
                 textcoords="offset points",
-                ha="right",
-                va="center",
+                ha="center" if last else "right",
+                va="bottom" if last else "center",
                 fontsize=14,
                 bbox=dict(fc="white", ec="none", pad=1.5, alpha=0.85),
             )

@@ -214,7 +214,8 @@ def generation(repeats: int, bar) -> tuple[list, dict]:
     model, _ = load_model(dtype=torch.float32)
     ids = torch.arange(256, device=model.device)[None]  # [1, 256]
     prompt, new = ids[:, :55], 60
-    ends = dict(eos_token_id=-1, pad_token_id=0)  # no parar nunca
+    mask = torch.ones_like(prompt)  # sin ella, generate la adivina
+    ends = dict(eos_token_id=-1, pad_token_id=0, attention_mask=mask)
 
     def library(n):
         options = dict(do_sample=False, max_new_tokens=n, **ends)

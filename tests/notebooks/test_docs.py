@@ -1,0 +1,117 @@
+"""README, docs y textos: enlaces, imágenes, glosario, mensajes, ortografía."""
+
+import ast
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import report  # noqa: E402
+import spelling  # noqa: E402
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_relative_links_and_pictures(page):
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", text):
+        assert (page.parent / link).exists(), f"enlace roto: {link}"
+    for alt in re.findall(r"!\[([^\]]*)\]\(", text):
+        assert len(alt) > 20, "imagen sin texto alternativo"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_new_terms_are_in_the_glossary(path):
+    glossary = (ROOT / "docs" / "glosario.md").read_text("utf-8").lower()
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    found = re.search(
+        r"\*\*Términos nuevos\*\*, en el\s+\[glosario\][^:]*:(.*?)\n\n",
+        text,
+        re.S,
+    )
+    assert found, "el cuaderno no enlaza el glosario"
+    listed = re.sub(r"[*`]", "", " ".join(found[1].split())).rstrip(".")
+    for term in re.split(r",| y (?=\w+$)", listed):
+        assert term.strip().lower() in glossary, term
+
+
+def test_the_glossary_defines_each_term_once():
+    text = (ROOT / "docs" / "glosario.md").read_text("utf-8")
+    terms = re.findall(r"^\| (.+?) \|", text, re.M)[2:]
+    assert len(terms) > 60
+    assert len(set(terms)) == len(terms)
+
+
+def messages() -> list[tuple[str, str]]:
+    """Los textos de los errores del ayudante: (archivo, principio)."""
+    found = []
+    for path in sorted((ROOT / "tokenatoken").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Raise) or node.exc is None:
+                continue
+            if not isinstance(node.exc, ast.Call) or not node.exc.args:
+                continue
+            first = node.exc.args[0]
+            parts = (
+                first.values if isinstance(first, ast.JoinedStr) else [first]
+            )
+            fixed = [
+                p.value
+                for p in parts
+                if isinstance(p, ast.Constant) and isinstance(p.value, str)
+            ]
+            if fixed:
+                found.append((path.name, fixed))
+    return found
+
+
+def test_every_error_of_ours_is_explained():
+    """Algún trozo reconocible de cada mensaje está en docs/problemas.md."""
+    page = (ROOT / "docs" / "problemas.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.+?) \|", page, re.M)
+    known = [
+        piece.strip(" .»«:,¿?")
+        for row in rows
+        for quoted in re.findall(r"`([^`]+)`", row)
+        for piece in quoted.split("…")
+    ]
+    known = [piece for piece in known if len(piece) > 3]
+    missing = [
+        (name, "…".join(fixed)[:90])
+        for name, fixed in messages()
+        if not any(piece in "…".join(fixed) for piece in known)
+    ]
+    assert not missing, "\n".join(map(str, missing))
+
+
+def test_spelling():
+    if shutil.which("aspell") is None:
+        pytest.skip("sin aspell: apt install aspell aspell-es")
+    allowed = set(spelling.ALLOWED.read_text("utf-8").split())
+    wrong = {
+        place: words
+        for place, text in spelling.prose().items()
+        if (words := spelling.unknown(text, allowed))
+    }
+    assert not wrong, wrong
+
+
+def test_spelling_sees_a_mistake():
+    if shutil.which("aspell") is None:
+        pytest.skip("sin aspell")
+    assert spelling.unknown("la cabesa y la boca, *head*", set()) == ["cabesa"]
+
+
+def test_cells_compared_in_part_stay_within_budget():
+    counts = report.count()
+    assert not report.over_budget(counts)
+    assert sum(row["enteras"] for row in counts.values()) > 200

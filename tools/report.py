@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Cuántas celdas se comparan de verdad, y cuántas solo en parte.
+
+    python tools/report.py
+
+Por carpeta: comparadas enteras; con algo saneado (tests/nbval_sanitize.cfg:
+duraciones, entorno, líneas de «En este equipo»); cronómetros (se compara la
+forma y no las cifras), e ignoradas. Sale con 1 si se pasa del presupuesto.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+# Lo más que se admite, sumando cuadernos y soluciones. Súbelo con un motivo.
+BUDGET = {"saneadas": 15, "cronómetros": 24, "ignoradas": 0}
+
+
+def patterns() -> list[re.Pattern]:
+    text = (ROOT / "tests" / "nbval_sanitize.cfg").read_text("utf-8")
+    found = re.findall(r"^regex: (.+)$", text, re.M)
+    return [re.compile(pattern, re.M) for pattern in found]
+
+
+def kind(cell, rules) -> str:
+    """De qué manera se compara la salida de una celda de código."""
+    tags = set(cell.metadata.get("tags", []))
+    if tags & {"nbval-ignore-output", "nbval-skip"}:
+        return "ignoradas"
+    if "cronometro" in tags:
+        return "cronómetros"
+    text = "\n".join(
+        str(output.get("text", "")) + str(output.get("data", {}).get(key, ""))
+        for output in cell.get("outputs", [])
+        for key in ("text/plain", "text/html")
+    )
+    return "saneadas" if any(r.search(text) for r in rules) else "enteras"
+
+
+def count() -> dict[str, dict[str, int]]:
+    """Carpeta → manera de comparar → número de celdas de código."""
+    rules, result = patterns(), {}
+    for folder in ("notebooks", "solutions"):
+        row = dict.fromkeys(("enteras", *BUDGET), 0)
+        for path in sorted((ROOT / folder).glob("*.ipynb")):
+            for cell in nbformat.read(path, as_version=4).cells:
+                if cell.cell_type == "code":
+                    row[kind(cell, rules)] += 1
+        result[folder] = row
+    return result
+
+
+def over_budget(counts: dict) -> list[str]:
+    """Lo que se pasa, en palabras."""
+    total = {k: sum(row[k] for row in counts.values()) for k in BUDGET}
+    return [
+        f"{name}: {total[name]}, y el presupuesto es {most}"
+        for name, most in BUDGET.items()
+        if total[name] > most
+    ]
+
+
+def main() -> int:
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    counts = count()
+    names = ["enteras", *BUDGET]
+    print(f"{'celdas comparadas':20}" + "".join(f"{n:>13}" for n in names))
+    for folder, row in counts.items():
+        print(f"{folder:20}" + "".join(f"{row[n]:>13}" for n in names))
+    limits = ["", *(f"≤ {most}" for most in BUDGET.values())]
+    print(f"{'presupuesto':20}" + "".join(f"{t:>13}" for t in limits))
+    wrong = over_budget(counts)
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
