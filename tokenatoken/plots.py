@@ -685,10 +685,10 @@ def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
             axes.annotate(
                 name,
                 (size, (low * top) ** 0.5),
-                xytext=(0, 12) if last else (-11, 0),
+                xytext=(0, -12) if last else (-11, 0),
                 textcoords="offset points",
                 ha="center" if last else "right",
-                va="bottom" if last else "center",
+                va="top" if last else "center",
                 fontsize=14,
                 bbox=dict(fc="white", ec="none", pad=1.5, alpha=0.85),
             )

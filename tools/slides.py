@@ -9,8 +9,10 @@ enseña las notas de quien da la clase. Con --pdf, además, un PDF por unidad.
 """
 
 import argparse
+import base64
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from copy import deepcopy
@@ -24,9 +26,9 @@ from traitlets.config import Config
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ROOT / "tools" / "slides"
 OUT = ROOT / "diapositivas"
-# Píxeles, a 1280 × 720: alto útil, y de un renglón de texto, de código, de
-# código con la letra menor que se admite, y de una figura.
-PAGE_HEIGHT, TEXT, CODE, SMALL, FIGURE = 660, 38, 26, 21.6, 400
+# Píxeles, a 1280 × 720: alto útil, y de un renglón de texto, de código y de
+# código con la letra menor que se admite.
+PAGE_HEIGHT, TEXT, CODE, SMALL = 660, 38, 26, 21.6
 # Lo que en pantalla sobra: la insignia, las fuentes, el emoji (no todas las
 # computadoras lo tienen) y los pliegues de las notas.
 UNWANTED = (
@@ -90,6 +92,12 @@ def shown(output) -> bool:
     return not html.startswith("<details><summary>La figura, en texto")
 
 
+def figure_height(png: str) -> float:
+    """Lo que mide de alto una figura a todo el ancho, hasta una página."""
+    wide, tall = struct.unpack(">II", base64.b64decode(png[:64])[16:24])
+    return min(1184 * tall / wide, PAGE_HEIGHT)
+
+
 def output_height(outputs) -> float:
     """Píxeles que ocupan unas salidas, a ojo."""
     total = 0.0
@@ -97,7 +105,7 @@ def output_height(outputs) -> float:
         data = output.get("data", {})
         html = data.get("text/html", "")
         if "image/png" in data:
-            total += FIGURE
+            total += figure_height(data["image/png"])
         elif html:
             total += 34 * max(2, html.count("<tr")) + 12
         else:

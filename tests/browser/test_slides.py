@@ -12,6 +12,7 @@ import slides  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALLEST = 15.5  # píxeles, a 1280 × 720
+SHRUNK = 0.7  # una figura, frente a su tamaño natural (letra de 14 px o más)
 # De la diapositiva a la vista: hasta dónde llega, la letra menor, imágenes
 # rotas y fórmulas sin dibujar.
 LOOK = """() => {
@@ -31,6 +32,8 @@ LOOK = """() => {
     right, bottom, small,
     title: (s.innerText || '').trim().slice(0, 60),
     empty: !s.innerText.trim() && !s.querySelector('img'),
+    scale: Math.min(9, ...[...s.querySelectorAll('img')].map(
+      i => i.getBoundingClientRect().width / i.naturalWidth)),
     broken: [...s.querySelectorAll('img')].filter(i => !i.naturalWidth).length,
     formula: /\\$[^$\\n]+\\$|\\\\\\(|\\\\frac/.test(s.innerText),
   };
@@ -81,6 +84,7 @@ def test_every_slide_fits_and_is_complete(page, decks, path):
         if s["bottom"] > 721
         or s["right"] > 1281
         or s["small"] < SMALLEST
+        or s["scale"] < SHRUNK
         or s["empty"]
         or s["broken"]
         or s["formula"]
