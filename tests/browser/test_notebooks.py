@@ -47,11 +47,11 @@ def drawn(box) -> str:
     )
 
 
-def touch(kind: str, control) -> None:
+def touch(kind: str, control, key: str) -> None:
     control.scroll_into_view_if_needed()
     if kind == "slider":
         control.focus()
-        control.press("ArrowRight")
+        control.press(key)
     elif kind == "text":
         control.fill("El murciélago come 2026 higos y")
         control.press("Tab")
@@ -66,6 +66,17 @@ def changes(box, before: str, seconds: float = 20) -> bool:
         if drawn(box) != before:
             return True
         time.sleep(0.1)
+    return False
+
+
+def moves(kind: str, control, box) -> bool:
+    """¿Cambia la figura al tocar el mando? Un paso puede no notarse (de k =
+    50 a 51); ir a un extremo, sí."""
+    before = drawn(box)
+    for key in ("ArrowRight", "Home", "End") if kind == "slider" else ("",):
+        touch(kind, control, key)
+        if changes(box, before, 5 if kind == "slider" else 20):
+            return True
     return False
 
 
@@ -84,10 +95,10 @@ def test_unit_runs_and_its_controls_move_the_picture(page, lab, name):
         for kind, selector in SELECTORS.items():
             controls = box.locator(selector)
             for k in range(controls.count()):
-                before = drawn(box)
-                touch(kind, controls.nth(k))
-                assert changes(box, before), f"{kind} {k} de la caja {i}"
+                moved = moves(kind, controls.nth(k), box)
+                assert moved, f"{kind} {k} de la caja {i}"
                 count[kind] += 1
     found = {kind: n for kind, n in count.items() if n}
     assert found == CONTROLS[name]
-    assert not page.blocked, "algo ha pedido la red"
+    asked = [url for url in page.blocked if "colab-badge" not in url]
+    assert not asked, "algo ha pedido la red"
