@@ -37,7 +37,7 @@ model: $(VENV)/.lab
 
 lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no, CLASE=1)
 	$(if $(CLASE),@rm -rf $(VENV)/clase; cp -r tools/jupyterlab/clase $(VENV)/clase)
-	$(if $(CLASE),JUPYTERLAB_SETTINGS_DIR=$(VENV)/clase) \
+	$(if $(CLASE),JUPYTERLAB_SETTINGS_DIR=$(abspath $(VENV)/clase)) \
 		$(BIN)/python -m jupyter lab --port=$(PORT) \
 		$(if $(filter no,$(BROWSER)),--no-browser) --notebook-dir=. \
 		$(if $(filter 0,$(shell id -u)),--allow-root) \
