@@ -8,6 +8,8 @@ de tokenizadores ni de muestreo.
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from . import CourseError
+
 
 class _OurLayer(DynamicLayer):
     def _receive(self, key_states, value_states) -> None:
@@ -46,7 +48,7 @@ class PreallocatedLayer(_OurLayer):
 
     def __init__(self, room: int = 256, **kwargs):
         if not isinstance(room, int) or isinstance(room, bool) or room < 1:
-            raise ValueError(
+            raise CourseError(
                 f"room={room!r} no vale: reserva sitio para 1 token o más."
             )
         super().__init__()
@@ -100,7 +102,7 @@ def kv_cache_bytes(
     """
     whole = isinstance(length, int) and isinstance(batch, int)
     if not whole or length < 0 or batch < 1:
-        raise ValueError(
+        raise CourseError(
             f"length={length} y batch={batch}: hacen falta 0 tokens o más y "
             "1 fila o más."
         )
@@ -133,19 +135,19 @@ def _check_fit(kept: torch.Tensor, new: torch.Tensor) -> None:
     if not kept.numel():
         return
     if kept.shape[0] != new.shape[0]:
-        raise ValueError(
+        raise CourseError(
             f"La caché guarda un lote de {kept.shape[0]} y llegan "
             f"{new.shape[0]} filas. El lote no puede cambiar a medias: crea "
             "otra caché con make_cache."
         )
     if kept.shape[1] != new.shape[1] or kept.shape[3] != new.shape[3]:
-        raise ValueError(
+        raise CourseError(
             f"La caché guarda {kept.shape[1]} cabezas de {kept.shape[3]} y "
             f"llegan {new.shape[1]} de {new.shape[3]}: es de otro modelo. "
             "Crea una para este con make_cache(model)."
         )
     if kept.dtype != new.dtype or kept.device != new.device:
-        raise ValueError(
+        raise CourseError(
             f"La caché está en {kept.dtype} y {kept.device}, y llegan datos en "
             f"{new.dtype} y {new.device}. Crea otra con make_cache."
         )

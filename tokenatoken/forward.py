@@ -6,6 +6,7 @@ No sabe nada de muestreo ni de bucles: da los logits y se retira.
 import pandas as pd
 import torch
 
+from . import CourseError
 from .tokens import encode
 
 
@@ -15,12 +16,12 @@ def prompt_ids(model, tokenizer, text: str) -> torch.Tensor:
     Lanza `ValueError` si el texto está vacío o no cabe en el contexto.
     """
     if not isinstance(text, str):
-        raise ValueError(
+        raise CourseError(
             f"El prompt tiene que ser un texto, no {type(text).__name__}."
         )
     ids = encode(tokenizer, text)
     if not ids:
-        raise ValueError(
+        raise CourseError(
             "El prompt está vacío: el modelo necesita al menos un token para "
             "predecir el siguiente."
         )
@@ -34,26 +35,26 @@ def check_ids(model, ids: torch.Tensor) -> torch.Tensor:
     embedding.
     """
     if not isinstance(ids, torch.Tensor):
-        raise ValueError(
+        raise CourseError(
             f"Los ids tienen que ser un tensor de forma [B, n], no "
             f"{type(ids).__name__}. De un texto: prompt_ids(model, tokenizer, "
             "texto)."
         )
     if ids.dtype != torch.long or ids.dim() != 2 or not ids.numel():
-        raise ValueError(
+        raise CourseError(
             f"Los ids tienen forma {list(ids.shape)} y tipo {ids.dtype}; hace "
             "falta un tensor de enteros (torch.long) de forma [B, n]."
         )
     longest = model.config.max_position_embeddings
     if ids.shape[1] > longest:
-        raise ValueError(
+        raise CourseError(
             f"El prompt tiene {ids.shape[1]} tokens y en el contexto del "
             f"modelo caben {longest}. Recórtalo."
         )
     rows = model.config.vocab_size
     if ids.min() < 0 or ids.max() >= rows:
         wrong = ids[(ids < 0) | (ids >= rows)][0].item()
-        raise ValueError(
+        raise CourseError(
             f"El id {wrong} no existe: este modelo tiene ids del 0 al "
             f"{rows - 1}. ¿Viene de otro tokenizador?"
         )
@@ -81,7 +82,7 @@ def top_tokens(logits: torch.Tensor, tokenizer, k: int = 5) -> pd.DataFrame:
     """Los k mejores candidatos de unos logits `[V]`: token (con `repr`, para
     que se vea el espacio), id, logit y probabilidad en tanto por ciento."""
     if not 1 <= k <= logits.shape[-1]:
-        raise ValueError(
+        raise CourseError(
             f"k={k} no vale: pide entre 1 y {logits.shape[-1]} candidatos."
         )
     values, ids = logits.float().topk(k)  # [k], [k]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers.cache_utils import Cache
 
+from . import CourseError
 from .cache import kv_cache_bytes
 from .forward import check_ids, next_logits
 from .sampling import (
@@ -76,7 +77,7 @@ def generate_steps(
     """
     check_ids(model, ids)
     if ids.shape[0] != 1:
-        raise ValueError(
+        raise CourseError(
             f"generate_steps sigue un solo texto y le has dado {ids.shape[0]}"
             ": pásale una fila, ids[:1]."
         )
@@ -90,13 +91,13 @@ def generate_steps(
     rules = [stop_rules] if callable(stop_rules) else list(stop_rules)
     for rule in rules:
         if not callable(rule) or rule in (stop_text, stop_time, stop_unsure):
-            raise ValueError(
+            raise CourseError(
                 f"{rule!r} no es una regla de parada. Se crean así: "
                 "stop_text(tokenizer, texto), stop_time(segundos) o "
                 "stop_unsure(probabilidad)."
             )
     if not isinstance(generator, torch.Generator | None):
-        raise ValueError(
+        raise CourseError(
             f"generator={generator!r} no vale: tiene que ser un "
             "torch.Generator(), por ejemplo con .manual_seed(0)."
         )
@@ -160,7 +161,7 @@ def prefill(
     check_cache(model, cache, ids)
     _check_mask(attention_mask, list(ids.shape))
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk={chunk!r} no vale: trozos de 1 token o más.")
+        raise CourseError(f"chunk={chunk!r} no vale: trozos de 1 token o más.")
     start = int(cache.get_seq_length())
     for part in ids[:, start:].split(chunk or ids.shape[1], dim=1):
         start += part.shape[1]
@@ -183,17 +184,17 @@ def decode_one(
     `attention_mask`: `[B, guardados + 1]`, si hubo relleno.
     """
     if not isinstance(token, torch.Tensor) or token.dim() != 1:
-        raise ValueError(
+        raise CourseError(
             "decode_one recibe un id por fila, un tensor [B], y no "
             f"{getattr(token, 'shape', token)!r}."
         )
     kept = _kept(cache)
     if kept + 1 > model.config.max_position_embeddings:
-        raise ValueError(
+        raise CourseError(
             f"La caché guarda {kept} tokens y en el contexto no cabe otro."
         )
     if attention_mask is None and getattr(cache, "padded", False):
-        raise ValueError(
+        raise CourseError(
             "El prefill llevaba relleno: pasa también aquí la máscara, [B, "
             f"{kept + 1}], o el modelo lo leerá como texto."
         )
@@ -230,14 +231,14 @@ def check_cache(model, cache: Cache, ids: torch.Tensor) -> None:
     que se quedó a medias al interrumpir un forward."""
     check_ids(model, ids)
     if not isinstance(cache, Cache):
-        raise ValueError(
+        raise CourseError(
             f"Esperaba una caché y he recibido {type(cache).__name__}. Se crea "
             "así: make_cache(model)."
         )
     config = model.config.get_text_config(decoder=True)
     layers = cache.layers
     if layers and len(layers) != config.num_hidden_layers:
-        raise ValueError(
+        raise CourseError(
             f"La caché tiene {len(layers)} capas y el modelo, "
             f"{config.num_hidden_layers}: es de otro modelo. Crea una para "
             "este con make_cache(model)."
@@ -246,18 +247,18 @@ def check_cache(model, cache: Cache, ids: torch.Tensor) -> None:
     if start == 0:
         return
     if start >= ids.shape[1]:
-        raise ValueError(_nothing_new(start, ids.shape[1]))
+        raise CourseError(_nothing_new(start, ids.shape[1]))
     rows, heads, _, size = layers[0].keys.shape
     one = kv_cache_bytes(config, 1, dtype=torch.int8)  # números por token
     if 2 * len(layers) * heads * size != one or rows != ids.shape[0]:
-        raise ValueError(
+        raise CourseError(
             f"La caché guarda {rows} fila(s) de {heads} cabezas de {size}, que "
             "no son las de este modelo o este lote. Crea otra con "
             "make_cache(model)."
         )
     shared = _shared_prefix(cache, ids[:, :start])
     if shared < start:
-        raise ValueError(
+        raise CourseError(
             f"La caché guarda otro texto: solo coinciden los {shared} primeros "
             f"tokens de {start}. Crea otra con make_cache(model), o quítale "
             f"los que sobran con cache.crop({shared - start})."
@@ -268,7 +269,7 @@ def _kept(cache: Cache) -> int:
     """Cuántos tokens guarda; todas las capas tienen que decir lo mismo."""
     lengths = {int(layer.get_seq_length()) for layer in cache.layers} or {0}
     if len(lengths) > 1:
-        raise ValueError(
+        raise CourseError(
             "La caché se quedó a medias: unas capas guardan más tokens que "
             "otras, quizá porque interrumpiste un forward. Crea otra con "
             "make_cache(model)."
@@ -308,12 +309,12 @@ def _check_mask(mask, shape: list[int]) -> None:
     if mask is None:
         return
     if list(mask.shape) != shape:
-        raise ValueError(
+        raise CourseError(
             f"La máscara tiene forma {list(mask.shape)} y hace falta {shape}: "
             "un 1 por token y un 0 por relleno, contando lo ya guardado."
         )
     if not mask[:, -1].all():
-        raise ValueError(
+        raise CourseError(
             "Hay relleno al final de una fila. Para generar, el relleno va a "
             "la izquierda: el último token tiene que ser de verdad."
         )
@@ -340,12 +341,12 @@ def stop_text(tokenizer, text: str) -> StopRule:
     """Regla: para cuando lo generado contiene `text` (que puede ir repartido
     entre varios tokens)."""
     if not isinstance(text, str):
-        raise ValueError(
+        raise CourseError(
             f"El texto de parada tiene que ser un texto, no {text!r}: "
             "stop_text(tokenizer, texto)."
         )
     if not text:
-        raise ValueError(
+        raise CourseError(
             "El texto de parada está vacío: todo texto lo contiene, así que "
             "pararía antes de empezar. Escribe al menos un carácter."
         )
@@ -357,7 +358,7 @@ def stop_text(tokenizer, text: str) -> StopRule:
 def stop_time(seconds: float) -> StopRule:
     """Regla: para en el primer token que llega pasado ese tiempo."""
     if not is_number(seconds) or not seconds > 0:
-        raise ValueError(
+        raise CourseError(
             f"seconds={seconds!r} no vale: tiene que ser un número mayor que 0."
         )
     return lambda step, new: "tiempo" if step.seconds >= seconds else None
@@ -366,7 +367,7 @@ def stop_time(seconds: float) -> StopRule:
 def stop_unsure(probability: float) -> StopRule:
     """Regla: para si el mejor candidato no llega a esa probabilidad."""
     if not is_number(probability) or not 0 < probability < 1:
-        raise ValueError(
+        raise CourseError(
             f"probability={probability!r} no vale: tiene que ser un número "
             "entre 0 y 1."
         )
@@ -427,7 +428,7 @@ def stream(
 def _check_length(model, n: int, max_new_tokens: int) -> None:
     whole = isinstance(max_new_tokens, int) and max_new_tokens >= 1
     if not whole or isinstance(max_new_tokens, bool):
-        raise ValueError(
+        raise CourseError(
             f"max_new_tokens={max_new_tokens!r} no vale: pide al menos un "
             "token nuevo, con un número entero."
         )
@@ -436,7 +437,7 @@ def _check_length(model, n: int, max_new_tokens: int) -> None:
         lower = f"Baja max_new_tokens a {longest - n} o recorta" * (
             n < longest
         )
-        raise ValueError(
+        raise CourseError(
             f"El prompt ({n} tokens) y los {max_new_tokens} nuevos suman más "
             f"que los {longest} del contexto. {lower or 'Recorta'} el prompt."
         )
@@ -452,7 +453,7 @@ def _check_ends(size: int, stop_ids: Iterable[int]) -> set[int]:
         except TypeError:
             known = -1
         if known is False or not 0 <= known < size:
-            raise ValueError(
+            raise CourseError(
                 f"El id de parada {end!r} no está en el vocabulario (del 0 al "
                 f"{size - 1}): el bucle no pararía nunca en él. ¿Has escrito "
                 "bien el nombre del token?"

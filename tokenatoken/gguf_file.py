@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from . import CourseError
+
 _SCALARS = {
     0: "<B",
     1: "<b",
@@ -75,7 +77,7 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if not is_gguf(path):
-        raise ValueError(f"{path} no es un archivo GGUF")
+        raise CourseError(f"{path} no es un archivo GGUF")
     buffer = np.memmap(path, mode="r")
     head = _Header(memoryview(buffer))
     try:
@@ -99,10 +101,10 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
             n_bytes = int(np.prod(shape)) // block * size
             raw = buffer[start + offset :][:n_bytes]
             if raw.nbytes < n_bytes:
-                raise ValueError(f"faltan pesos de {name}")
+                raise CourseError(f"faltan pesos de {name}")
             tensors[name] = (kind, shape, raw.reshape(*shape[:-1], -1))
     except (struct.error, ValueError, KeyError) as error:
-        raise ValueError(
+        raise CourseError(
             f"{path} está incompleto o dañado: {error}"
         ) from error
     return metadata, tensors

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from . import CourseError
 from .cache import kv_cache_bytes, make_cache
 from .forward import check_ids
 from .generation import generate_steps
@@ -116,7 +117,7 @@ def measure_generation(
         or not isinstance(repeats, int)
         or repeats < 1
     ):
-        raise ValueError(
+        raise CourseError(
             f"repeats={repeats!r} no vale: para medir hace falta repetir 1 vez "
             "o más, y para fiarse, 5 o más."
         )
@@ -211,7 +212,7 @@ def load_measurement(path: Path | str) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content["conditions"]["format"]
         if found != FORMAT:
-            raise ValueError(
+            raise CourseError(
                 f"{path.name} está en el formato {found} y esta versión lee el "
                 f"{FORMAT}. Vuelve a medir con esta versión del curso."
             )
@@ -220,7 +221,7 @@ def load_measurement(path: Path | str) -> dict:
         ]
         content["label"] = str(content["label"])
     except (KeyError, TypeError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(
+        raise CourseError(
             f"No se puede leer {path.name} ({type(error).__name__}): no es una "
             "medición de save_measurement, o está cortada. Pide otra copia."
         ) from error
@@ -240,7 +241,7 @@ def compare_measurements(contents: list[dict]) -> pd.DataFrame:
     ]
     common = set.intersection(*cases) if cases else set()
     if not common:
-        raise ValueError(
+        raise CourseError(
             "Estas mediciones no tienen ningún caso en común (mismo prompt y "
             "mismos tokens nuevos), así que no se pueden comparar. Midan todas "
             "lo mismo: la sección 2 de la unidad 07 ya lo hace."
@@ -341,7 +342,7 @@ def _same_ids(model, results: list[GenerationTiming]) -> None:
     done = [result for result in results if result.ids]
     different = [r.variant for r in done if r.ids != done[0].ids]
     if different and model.dtype == torch.float32:
-        raise ValueError(
+        raise CourseError(
             f"«{done[0].variant}» y «{different[0]}» no escriben lo mismo: no "
             "se puede comparar el tiempo de dos cosas distintas. Revisa la "
             "caché."

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from . import CourseError
 from .gguf_file import dequantize, read_gguf
 
 STAMP = "preparado.json"
@@ -122,7 +123,7 @@ def build_tokenizer(metadata: dict):
     tokenizer.eos_token = tokens[metadata["tokenizer.ggml.eos_token_id"]]
     ours = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     if ours != tokens[: len(tokenizer)]:
-        raise ValueError("el tokenizador no asigna los ids del archivo")
+        raise CourseError("el tokenizador no asigna los ids del archivo")
     return tokenizer
 
 

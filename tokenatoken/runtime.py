@@ -21,14 +21,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from . import __version__, number
+from . import CourseError, Helpful, __version__, number
 from .weights import WeightsError, fetch_weights
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 _DATA = Path(__file__).parent / "data"
 
 
-class MemoryShortage(RuntimeError):
+class MemoryShortage(Helpful, RuntimeError):
     """El modelo pedido no cabe en la memoria libre del dispositivo."""
 
 
@@ -148,7 +148,7 @@ def pick_device(device=None) -> torch.device:
     try:
         device = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(
+        raise CourseError(
             f"No conozco el dispositivo {device!r}. Usa «cpu», «cuda» o «mps»."
         ) from error
     present = {
@@ -157,11 +157,11 @@ def pick_device(device=None) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if device.type not in present:
-        raise ValueError(
+        raise CourseError(
             f"El curso no usa «{device.type}». Usa «cpu», «cuda» o «mps»."
         )
     if not present[device.type]:
-        raise ValueError(
+        raise CourseError(
             f"Has pedido «{device}» y aquí no hay ninguno. En Colab: Entorno "
             'de ejecución → Cambiar tipo → GPU T4. Si no, usa device="cpu".'
         )
@@ -172,7 +172,7 @@ def pick_dtype(name: str, device: torch.device, dtype=None) -> torch.dtype:
     """El dtype pedido, o el que corresponde según `load_model`."""
     if dtype is not None:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise ValueError(
+            raise CourseError(
                 f"dtype={dtype!r} no vale: pasa torch.float32, torch.float16 "
                 "o torch.bfloat16."
             )
@@ -245,7 +245,7 @@ def _need_memory(name: str, device: torch.device, dtype: torch.dtype) -> None:
 
 def _known(name: str, table: dict, what: str):
     if name not in table:
-        raise ValueError(
+        raise CourseError(
             f"No conozco el {what} {name!r}. Los del curso son: "
             + ", ".join(table)
             + "."

@@ -7,6 +7,8 @@ incluidos. No sabe nada de modelos ni de tokenizadores.
 
 import torch
 
+from . import CourseError
+
 
 def apply_temperature(
     logits: torch.Tensor, temperature: float
@@ -28,7 +30,7 @@ def apply_temperature(
         return only.scatter(-1, best, 0.0)
     cooled = logits / temperature
     if (cooled == float("inf")).any():
-        raise ValueError(
+        raise CourseError(
             f"temperature={temperature!r} es tan pequeña que los logits se "
             "desbordan. Para elegir siempre el mejor token, usa 0."
         )
@@ -155,29 +157,29 @@ def check_settings(
     """Lanza `ValueError` si algún ajuste no vale para un vocabulario de
     `size` tokens. Sirve para comprobarlos antes de usar el modelo."""
     if not is_number(temperature) or not 0 <= temperature < float("inf"):
-        raise ValueError(
+        raise CourseError(
             f"temperature={temperature!r} no vale: tiene que ser un número "
             "mayor o igual que 0 (0 es elegir siempre el mejor token)."
         )
     whole = isinstance(top_k, int) and not isinstance(top_k, bool)
     if top_k is not None and not (whole and 1 <= top_k <= size):
-        raise ValueError(
+        raise CourseError(
             f"top_k={top_k!r} no vale: tiene que ser un entero entre 1 y "
             f"{size}, el tamaño del vocabulario. Para no filtrar, usa None."
         )
     if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
-        raise ValueError(
+        raise CourseError(
             f"top_p={top_p!r} no vale: tiene que ser mayor que 0 y como mucho "
             "1 (0.9 es quedarse con el 90 %). Para no filtrar, usa None."
         )
     if min_p is not None and not (is_number(min_p) and 0 <= min_p <= 1):
-        raise ValueError(
+        raise CourseError(
             f"min_p={min_p!r} no vale: tiene que estar entre 0 y 1 (0.1 es "
             "pedir la décima parte que el mejor). Para no filtrar, usa None."
         )
     penalty = repetition_penalty
     if not is_number(penalty) or not 0 < penalty < float("inf"):
-        raise ValueError(
+        raise CourseError(
             f"repetition_penalty={penalty!r} no vale: tiene que ser un número "
             "mayor que 0 (1 no cambia nada, 1.1 rebaja lo ya dicho)."
         )
@@ -192,23 +194,23 @@ def check_logits(logits: torch.Tensor) -> None:
     """Lanza `ValueError` si no son logits utilizables: forma `[V]` o `[B, V]`,
     tipo real, sin NaN ni +∞, y con algún valor finito en cada fila."""
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
-        raise ValueError(
+        raise CourseError(
             "Esperaba un tensor de logits en coma flotante y he recibido "
             f"{getattr(logits, 'dtype', type(logits).__name__)}."
         )
     if logits.dim() not in (1, 2) or logits.shape[-1] == 0:
-        raise ValueError(
+        raise CourseError(
             f"Los logits tienen forma {list(logits.shape)} y hace falta [V] o "
             "[B, V]. Si vienen del modelo, quédate con la última posición: "
             "logits[:, -1]."
         )
     if logits.isnan().any():
-        raise ValueError(
+        raise CourseError(
             "Hay NaN entre los logits. Suele venir de dividir por un número "
             "minúsculo en 16 bits: haz la cuenta en fp32."
         )
     if (logits == float("inf")).any() or not logits.isfinite().any(-1).all():
-        raise ValueError(
+        raise CourseError(
             "Hay un logit +∞, o una fila en la que todos son −∞: no queda "
             "ningún token que se pueda elegir."
         )

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from . import number
+from . import Helpful, number
 from .gguf_file import is_gguf
 from .prepare import convert, is_prepared, progress, sha256
 
 HELP_URL = "docs/problemas.md"
 
 
-class WeightsError(RuntimeError):
+class WeightsError(Helpful, RuntimeError):
     """No hay pesos utilizables; el mensaje dice qué pasó y qué hacer."""
 
 

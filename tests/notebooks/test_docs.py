@@ -15,6 +15,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 import report  # noqa: E402
 import spelling  # noqa: E402
 
+from tokenatoken import CourseError  # noqa: E402
+from tokenatoken.runtime import MemoryShortage  # noqa: E402
+from tokenatoken.weights import WeightsError  # noqa: E402
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -91,6 +95,19 @@ def test_every_error_of_ours_is_explained():
         if not any(piece in "…".join(fixed) for piece in known)
     ]
     assert not missing, "\n".join(map(str, missing))
+
+
+@pytest.mark.parametrize("error", [CourseError, WeightsError, MemoryShortage])
+def test_errors_say_where_there_is_more_help(error):
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        raise error("qué pasó")
+    assert str(caught.value) == "qué pasó"
+    assert "docs/problemas.md" in caught.value.__notes__[0]
+
+
+def test_no_error_of_ours_goes_without_help():
+    for path in sorted((ROOT / "tokenatoken").glob("*.py")):
+        assert "raise ValueError(" not in path.read_text("utf-8"), path.name
 
 
 def test_spelling():
