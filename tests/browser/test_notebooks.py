@@ -23,6 +23,7 @@ CONTROLS = {
 BOX = (
     ".jp-OutputArea-output > .widget-vbox, .jp-OutputArea-output .widget-vbox"
 )
+OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {
     "slider": ".noUi-handle",
     "text": "textarea, input[type=text]:not(.widget-readout)",
@@ -76,6 +77,9 @@ def moves(kind: str, control, box) -> bool:
     for key in ("ArrowRight", "Home", "End") if kind == "slider" else ("",):
         touch(kind, control, key)
         if changes(box, before, 5 if kind == "slider" else 20):
+            if key in OPPOSITE:  # donde estaba: los mandos se tapan
+                touch(kind, control, OPPOSITE[key])
+                time.sleep(0.5)
             return True
     return False
 
