@@ -20,9 +20,6 @@ CONTROLS = {
     "06_kv_cache.ipynb": dict(slider=1),
     "07_cronometro.ipynb": dict(slider=4),
 }
-BOX = (
-    ".jp-OutputArea-output > .widget-vbox, .jp-OutputArea-output .widget-vbox"
-)
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {
     "slider": ".noUi-handle",
