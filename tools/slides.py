@@ -35,6 +35,8 @@ UNWANTED = (
     (re.compile(r"^\[!\[Abrir en Colab\].*$", re.M), ""),
     (re.compile(r"<details><summary>Fuentes.*?</details>", re.S), ""),
     (re.compile("🔮 ?"), ""),
+    (re.compile("❌"), "✘"),
+    (re.compile("✅"), "✔"),
     (re.compile(r"<details><summary>Para quien da la clase</summary>"), ""),
     (re.compile(r"(\*\*\d+ minutos?\.\*\*.*?)</details>\s*$", re.S), r"\1"),
 )
