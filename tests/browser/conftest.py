@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,24 @@ def wait_for(url: str, seconds: float = 60) -> None:
     raise RuntimeError(f"{url} no responde en {seconds} s")
 
 
+@contextmanager
+def serving(command: list[str], env: dict, port: int):
+    """Un servidor de Jupyter en marcha: da su dirección y al final lo para."""
+    server = subprocess.Popen(
+        command,
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
 @pytest.fixture(scope="session")
 def course(tmp_path_factory) -> Path:
     """Una copia del curso, para que probar no toque el repositorio."""
@@ -69,19 +88,8 @@ def lab(course, tmp_path_factory):
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser"]
     command += ["--allow-root", f"--port={port}", "--IdentityProvider.token="]
     command += [f"--ServerApp.root_dir={course}"]
-    server = subprocess.Popen(
-        command,
-        env=env,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/api")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+    with serving(command, env, port) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

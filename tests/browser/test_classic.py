@@ -5,13 +5,11 @@ entorno de `make test-colab` (COLAB_VENV).
 """
 
 import os
-import signal
-import subprocess
 import time
 
 import pytest
 
-from .conftest import ROOT, free_port, wait_for
+from .conftest import ROOT, free_port, serving
 from .test_notebooks import changes, drawn
 
 PYTHON = ROOT / os.environ.get("COLAB_VENV", ".venv-colab") / "bin" / "python"
@@ -38,19 +36,8 @@ def classic(course, tmp_path_factory):
     command = [str(PYTHON), "-m", "notebook", "--no-browser", "--allow-root"]
     command += [f"--port={port}", "--NotebookApp.token="]
     command += [f"--notebook-dir={course}"]
-    server = subprocess.Popen(
-        command,
-        env=env,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/api")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+    with serving(command, env, port) as address:
+        yield address
 
 
 @pytest.mark.parametrize("name", BOXES)
