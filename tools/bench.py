@@ -29,7 +29,7 @@ WARM = """
 import sys, time; sys.path.insert(0, {root!r})
 import torch
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
-from tokenatoken.runtime import load_model
+from tokenatoken.model import load_model
 start = time.perf_counter()
 model, tokenizer = load_model(device="cpu")
 print(time.perf_counter() - start)
@@ -49,7 +49,7 @@ print(time.perf_counter() - start)
 EQUAL = (
     STOCK
     + """
-from tokenatoken.runtime import load_model
+from tokenatoken.model import load_model
 theirs, ours = model.state_dict(), load_model(device="cpu")[0].state_dict()
 same = theirs.keys() == ours.keys()
 print(same and all(torch.equal(ours[k], theirs[k]) for k in ours))
@@ -59,7 +59,7 @@ MEMORY = """
 import re, sys, threading, time; sys.path.insert(0, {root!r})
 import torch
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
-from tokenatoken.runtime import load_model
+from tokenatoken.model import load_model
 def memory():  # propia y total (con las páginas del archivo), en bytes
     text = open("/proc/self/status").read()
     find = lambda key: 1024 * int(re.search(key + r":\\s+(\\d+)", text)[1])
@@ -83,7 +83,7 @@ import sys, time; sys.path.insert(0, {root!r})
 from pathlib import Path
 import transformers, safetensors.numpy
 from transformers import Qwen2Config, Qwen2Tokenizer
-from tokenatoken.prepare import convert
+from tokenatoken.model.convert import convert
 import tempfile
 with tempfile.TemporaryDirectory(dir={cache!r}) as folder:
     start = time.perf_counter()
@@ -93,7 +93,7 @@ with tempfile.TemporaryDirectory(dir={cache!r}) as folder:
 EXPLORER = """
 import sys, time, statistics; sys.path.insert(0, {root!r})
 from tokenatoken import widgets
-from tokenatoken.runtime import load_tokenizer
+from tokenatoken.model import load_tokenizer
 widgets.display = lambda *a, **k: None
 names = ("qwen2.5-coder-0.5b", "smollm2", "minilm")
 text = ("El pingüino pidió un café — ¡doble! 🤖 Y se fue. " * 20)[:499]
@@ -109,7 +109,7 @@ SLIDER = """
 import sys, time, statistics; sys.path.insert(0, {root!r})
 import torch
 from tokenatoken import widgets
-from tokenatoken.runtime import load_tokenizer
+from tokenatoken.model import load_tokenizer
 widgets.display = lambda *a, **k: None
 tokenizer = load_tokenizer()
 logits = 3 * torch.randn(len(tokenizer))
@@ -137,7 +137,7 @@ def run(code: str, **values) -> list[str]:
 
 
 def course_gguf() -> Path:
-    from tokenatoken.weights import (
+    from tokenatoken.model.download import (
         COURSE_WEIGHTS,
         cache_dir,
         fetch_weights,
@@ -209,7 +209,7 @@ def generation(repeats: int, bar) -> tuple[list, dict]:
         measure_generation,
         read_bandwidth,
     )
-    from tokenatoken.runtime import load_model
+    from tokenatoken.model import load_model
 
     model, _ = load_model(dtype=torch.float32)
     ids = torch.arange(256, device=model.device)[None]  # [1, 256]

@@ -31,7 +31,7 @@ from tokenatoken.measure import (  # noqa: E402
     measure_generation,
     read_bandwidth,
 )
-from tokenatoken.runtime import load_config  # noqa: E402
+from tokenatoken.model import load_config  # noqa: E402
 
 # Ancho de banda nominal, en GB/s, según las fichas de NVIDIA.
 NOMINAL = {"T4": 320, "A100": 1555, "L4": 300, "H100": 3350, "H200": 4800}

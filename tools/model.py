@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tokenatoken.weights import WeightsError, fetch_weights  # noqa: E402
+from tokenatoken.model.download import WeightsError, fetch_weights  # noqa: E402
 
 
 def main() -> int:

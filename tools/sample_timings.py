@@ -22,7 +22,7 @@ from tokenatoken.measure import (  # noqa: E402
     measure_generation,
     save_measurement,
 )
-from tokenatoken.runtime import load_model  # noqa: E402
+from tokenatoken.model import load_model  # noqa: E402
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def smollm2_tokenizer(gguf: Path):
     from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
 
-    from tokenatoken.gguf_file import read_gguf
+    from tokenatoken.model.gguf import read_gguf
 
     metadata, _ = read_gguf(gguf)
     assert metadata["tokenizer.ggml.pre"] == "smollm"

@@ -102,9 +102,9 @@ def test_it_clones_the_tag_and_installs_only_gguf(content, origin):
 def test_also_after_importing_transformers(content, origin):
     remove_gguf()
     after = (
-        "from tokenatoken.runtime import load_tokenizer\n"
+        "from tokenatoken.model import load_tokenizer\n"
         "print(load_tokenizer('smollm2').encode('hola'))\n"
-        "import tokenatoken.prepare, gguf"
+        "import tokenatoken.model.convert, gguf"
     )
     source = setup_source(content)
     before = "import transformers"

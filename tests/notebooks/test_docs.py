@@ -16,8 +16,8 @@ import report  # noqa: E402
 import spelling  # noqa: E402
 
 from tokenatoken import CourseError  # noqa: E402
-from tokenatoken.runtime import MemoryShortage  # noqa: E402
-from tokenatoken.weights import WeightsError  # noqa: E402
+from tokenatoken.model import MemoryShortage  # noqa: E402
+from tokenatoken.model.download import WeightsError  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from gguf.quants import quantize
 
+from tokenatoken.model.download import WeightsFile
 from tokenatoken.tokens import byte_alphabet
-from tokenatoken.weights import WeightsFile
 
 torch.set_num_threads(1)  # modelos diminutos: repartir cuesta más que calcular
 

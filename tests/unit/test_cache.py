@@ -21,7 +21,7 @@ from tokenatoken.generation import (
     generate_steps,
     prefill,
 )
-from tokenatoken.runtime import load_config
+from tokenatoken.model import load_config
 
 from .tiny import CONFIGS, VOCABULARY, random_ids, tiny_model
 

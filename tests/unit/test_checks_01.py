@@ -9,7 +9,7 @@ import pytest
 
 from tokenatoken.checks import check
 from tokenatoken.checks.unit01 import LOGS, PARAGRAPH
-from tokenatoken.runtime import load_tokenizer
+from tokenatoken.model import load_tokenizer
 from tokenatoken.tokens import encode, token_bytes
 
 from .verdicts import accepted, enough_mutants, rejected

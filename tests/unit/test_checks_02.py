@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from tokenatoken.checks import check
 from tokenatoken.forward import all_logits, prompt_ids
-from tokenatoken.runtime import load_model
+from tokenatoken.model import load_model
 
 from .verdicts import accepted, enough_mutants, rejected
 

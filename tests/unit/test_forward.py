@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper
 
-from tokenatoken import runtime
 from tokenatoken.checks.unit02 import tiny_model
 from tokenatoken.forward import (
     all_logits,
@@ -17,7 +16,8 @@ from tokenatoken.forward import (
     prompt_ids,
     top_tokens,
 )
-from tokenatoken.runtime import MODELS, load_config, load_tokenizer
+from tokenatoken.model import MODELS, load_config, load_tokenizer
+from tokenatoken.model import load as runtime
 from tokenatoken.sampling import apply_temperature, check_logits
 
 TOKENIZER = load_tokenizer("smollm2")

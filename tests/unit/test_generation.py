@@ -18,7 +18,7 @@ from tokenatoken.generation import (
     stream,
     text_pieces,
 )
-from tokenatoken.runtime import load_tokenizer
+from tokenatoken.model import load_tokenizer
 
 from .tiny import CONFIGS, VOCABULARY, random_ids, tiny_model
 

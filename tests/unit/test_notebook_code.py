@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tokenatoken import generation, sampling
 from tokenatoken.cache import make_cache
-from tokenatoken.runtime import load_tokenizer
+from tokenatoken.model import load_tokenizer
 
 from . import test_cache
 from .tiny import CONFIGS, random_ids, tiny_model

@@ -17,7 +17,7 @@ from tokenatoken import number, plots, widgets
 from tokenatoken.checks.unit02 import tiny_config
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
-from tokenatoken.runtime import load_tokenizer
+from tokenatoken.model import load_tokenizer
 
 SMOLLM2 = load_tokenizer("smollm2")
 TOKENIZERS = {"SmolLM2": SMOLLM2, "MiniLM": load_tokenizer("minilm")}

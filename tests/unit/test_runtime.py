@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenatoken import runtime
-from tokenatoken.runtime import (
+from tokenatoken.model.load import (
     DEFAULT_MODEL,
     MODELS,
     MemoryShortage,
@@ -20,6 +19,7 @@ from tokenatoken.runtime import (
     pick_device,
     pick_dtype,
 )
+from tokenatoken.model import load as runtime
 
 from .local_hub import LocalHub
 
@@ -123,7 +123,7 @@ def test_environment_report_is_one_line():
 def test_tiny_model_loads_quietly_and_in_eval(
     spec, clean_machine, monkeypatch, capfd
 ):
-    from tokenatoken.weights import fetch_weights
+    from tokenatoken.model.download import fetch_weights
 
     folder = fetch_weights(spec)
     capfd.readouterr()
@@ -142,8 +142,8 @@ def tiny_qwen3(tmp_path_factory, tiny_gguf):
     """Carpeta con un Qwen3 diminuto, como la del hub."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from tokenatoken.gguf_file import read_gguf
-    from tokenatoken.prepare import build_tokenizer
+    from tokenatoken.model.convert import build_tokenizer
+    from tokenatoken.model.gguf import read_gguf
 
     folder = tmp_path_factory.mktemp("qwen3")
     config = Qwen3Config(
@@ -162,7 +162,7 @@ def tiny_qwen3(tmp_path_factory, tiny_gguf):
 
 def load_elsewhere(cache: Path, **environment):
     code = (
-        "from tokenatoken.runtime import load_model; "
+        "from tokenatoken.model import load_model; "
         "m, t = load_model('qwen3-0.6b', device='cpu'); "
         "print(type(m).__name__, m.training, len(t))"
     )
@@ -189,7 +189,7 @@ def test_large_model_comes_from_the_hub_at_its_revision(tiny_qwen3, tmp_path):
 def test_config_comes_from_the_hub_when_it_answers(tiny_qwen3, tmp_path):
     spec = MODELS["qwen3-0.6b"]
     code = (
-        "from tokenatoken.runtime import load_config; "
+        "from tokenatoken.model import load_config; "
         "print(load_config('qwen3-0.6b').num_hidden_layers)"
     )
     with LocalHub({spec.repo: tiny_qwen3}, spec.revision) as hub:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenatoken import number
-from tokenatoken.runtime import TOKENIZERS, load_tokenizer
+from tokenatoken.model import TOKENIZERS, load_tokenizer
 from tokenatoken.tokens import (
     byte_alphabet,
     encode,

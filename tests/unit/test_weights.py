@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenatoken import prepare, weights
-from tokenatoken.weights import WeightsError, fetch_weights
+from tokenatoken.model import convert as prepare
+from tokenatoken.model import download as weights
+from tokenatoken.model.download import WeightsError, fetch_weights
 
 from .conftest import REVISION
 from .local_hub import LocalHub
@@ -26,7 +27,7 @@ def fetch_elsewhere(spec, cache: Path, **environment):
     """`fetch_weights` en otro proceso, con sus variables de entorno: la de
     huggingface_hub (HF_ENDPOINT) se lee al importarlo."""
     code = (
-        "import json, sys; from tokenatoken import weights as w; "
+        "import json, sys; from tokenatoken.model import download as w; "
         "d = json.loads(sys.argv[1]); d['mirror'] = (); "
         "print(w.fetch_weights(w.WeightsFile(**d)))"
     )
@@ -300,7 +301,7 @@ def test_second_notebook_waits_for_the_first(spec, clean_machine, tiny_gguf):
     shutil.copy(tiny_gguf, clean_machine / spec.name)
     lock = FileLock(clean_machine / f"{spec.folder_name}.lock")
     code = (
-        "import json, sys; from tokenatoken import weights as w; "
+        "import json, sys; from tokenatoken.model import download as w; "
         "d = json.loads(sys.argv[1]); d['mirror'] = (); "
         "print(w.fetch_weights(w.WeightsFile(**d)))"
     )
@@ -375,7 +376,7 @@ def test_hub_switched_off_by_its_variable(spec, tmp_path, tiny_gguf):
 
 
 def test_course_weights_are_pinned():
-    from tokenatoken.weights import COURSE_WEIGHTS as course
+    from tokenatoken.model.download import COURSE_WEIGHTS as course
 
     assert course.size == 491_400_064
     assert len(course.sha256) == 64 and len(course.revision) == 40

@@ -5,7 +5,7 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
-from ..runtime import load_tokenizer
+from ..model import load_tokenizer
 from ..tokens import encode
 from . import Hint, Pendiente, as_int, call, exercise, expect
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..forward import all_logits
-from ..runtime import load_model
+from ..model import load_model
 from ..tokens import encode
 from . import as_int, call, exercise, expect
 

@@ -6,7 +6,7 @@ import math
 import torch
 
 from ..generation import GenerationStep
-from ..runtime import load_tokenizer
+from ..model import load_tokenizer
 from . import Hint, call, exercise, expect
 from .unit02 import tiny_model
 

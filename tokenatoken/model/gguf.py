@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import CourseError
+from .. import CourseError
 
 _SCALARS = {
     0: "<B",

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from . import Helpful, number
-from .gguf_file import is_gguf
-from .prepare import convert, is_prepared, progress, sha256
+from .. import Helpful, number
+from .convert import convert, is_prepared, progress, sha256
+from .gguf import is_gguf
 
 HELP_URL = "docs/problemas.md"
 

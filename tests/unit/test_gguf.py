@@ -4,7 +4,7 @@ import gguf
 import numpy as np
 import pytest
 
-from tokenatoken.gguf_file import dequantize, read_gguf
+from tokenatoken.model.gguf import dequantize, read_gguf
 
 
 def test_same_metadata_and_weights_as_the_library(tiny_gguf):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from . import CourseError
-from .gguf_file import dequantize, read_gguf
+from .. import CourseError
+from .gguf import dequantize, read_gguf
 
 STAMP = "preparado.json"
 FORMAT = 1  # súbelo si cambia lo que se escribe: obliga a convertir de nuevo

@@ -21,11 +21,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from . import CourseError, Helpful, __version__, number
-from .weights import WeightsError, fetch_weights
+from .. import CourseError, Helpful, __version__, number
+from .download import WeightsError, fetch_weights
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
-_DATA = Path(__file__).parent / "data"
+_DATA = Path(__file__).parents[1] / "data"
 
 
 class MemoryShortage(Helpful, RuntimeError):

@@ -1,0 +1,33 @@
+"""Del archivo al modelo cargado, en una sola dirección.
+
+`download` consigue el archivo, `gguf` lo lee, `convert` lo deja en una carpeta
+y `load` la carga. Ninguno importa a otro que venga después. Es un servicio: el
+curso enseña lo que pasa desde que el modelo está en memoria.
+"""
+
+from .download import WeightsError, fetch_weights
+from .load import (
+    MODELS,
+    TOKENIZERS,
+    MemoryShortage,
+    environment_report,
+    free_memory,
+    load_config,
+    load_model,
+    load_tokenizer,
+    memory_card,
+)
+
+__all__ = [
+    "MODELS",
+    "TOKENIZERS",
+    "MemoryShortage",
+    "WeightsError",
+    "environment_report",
+    "fetch_weights",
+    "free_memory",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+    "memory_card",
+]
