@@ -10,7 +10,7 @@ import torch
 
 from tokenatoken.cache import kv_cache_bytes
 from tokenatoken.checks import check
-from tokenatoken.checks.unit07 import FakeGPU
+from tokenatoken.checks.bench import FakeGPU
 from tokenatoken.measure import bytes_per_token
 
 from .verdicts import accepted, enough_mutants, rejected

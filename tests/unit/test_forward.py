@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper
 
-from tokenatoken.checks.unit02 import tiny_model
+from tokenatoken.checks.bench import tiny_model
 from tokenatoken.forward import (
     all_logits,
     check_ids,

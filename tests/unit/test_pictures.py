@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import AutoModelForCausalLM
 
 from tokenatoken import number, plots, widgets
-from tokenatoken.checks.unit02 import tiny_config
+from tokenatoken.checks.bench import tiny_config
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_tokenizer

@@ -4,7 +4,6 @@ from functools import cache
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
@@ -12,6 +11,8 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+
+from tokenatoken.checks.bench import random_model
 
 VOCABULARY = 96
 WINDOW = 8  # ventana deslizante de Mistral y Gemma 3: menor que los prompts
@@ -48,13 +49,7 @@ def tiny_model(name: str):
         max_position_embeddings=128,
         **EXTRA.get(name, {}),
     )
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config).eval()
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.4)
-            if parameter.dim() == 1:
-                parameter.add_(0.5)
+    model = random_model(config, spread=0.4)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model

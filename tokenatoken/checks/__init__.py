@@ -4,38 +4,45 @@
 hueco sigue sin rellenar. La pista nombra el mecanismo que falla y propone el
 siguiente experimento; nunca da la solución. La verdad sale de la biblioteca o
 de la aritmética, jamás de la función del alumno. Cada unidad registra sus
-ejercicios en un módulo propio (`unit01`, …).
+ejercicios en un módulo propio (`unit01`, …), que solo se importa al corregir
+el primero de los suyos; `kit` son las piezas, y `bench`, el material.
 """
 
 import html
 import importlib
-import inspect
-import operator
 import pkgutil
-import sysconfig
-import traceback
 from dataclasses import dataclass
 
-_EXERCISES = {}
+from .kit import (
+    EXERCISES,
+    Hint,
+    Part,
+    Pending,
+    as_int,
+    call,
+    exercise,
+    expect,
+)
+
+__all__ = [
+    "EXERCISES",
+    "Hint",
+    "Part",
+    "Pending",
+    "Verdict",
+    "as_int",
+    "call",
+    "check",
+    "exercise",
+    "expect",
+    "load_unit",
+    "units",
+]
 _MARKS = {
     True: ("✔", "#00735C"),
     False: ("✘", "#A33B00"),
     None: ("…", "#555555"),
 }
-_NOT_YOURS = (
-    sysconfig.get_path("stdlib"),
-    "site-packages",
-    "tokenatoken",
-    "<frozen",
-)
-
-
-class Pendiente(Exception):
-    """El hueco sigue sin rellenar."""
-
-
-class Hint(Exception):
-    """La respuesta falla; el texto es la pista."""
 
 
 @dataclass
@@ -60,14 +67,17 @@ class Verdict:
         )
 
 
-def exercise(number: str, success: str = "¡Correcto!"):
-    """Registra la función que corrige un ejercicio (lanza `Hint` si falla)."""
+def units() -> list[str]:
+    """Las unidades con ejercicios: «01», «02»…"""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(n.removeprefix("unit") for n in names if n[:4] == "unit")
 
-    def register(function):
-        _EXERCISES[number] = (function, success)
-        return function
 
-    return register
+def load_unit(unit: str) -> list[str]:
+    """Importa los ejercicios de la unidad «03» y devuelve sus números."""
+    if unit in units():
+        importlib.import_module(f"{__name__}.unit{unit}")
+    return sorted(n for n in EXERCISES if n.startswith(f"{unit}."))
 
 
 def check(number: str, *answers) -> Verdict:
@@ -76,25 +86,13 @@ def check(number: str, *answers) -> Verdict:
     `answers`: lo que has escrito (valores o funciones). Devuelve un
     `Verdict`; con un número desconocido lo dice y enumera los que hay.
     """
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
     number = str(number)
-    if number not in _EXERCISES:
-        known = ", ".join(sorted(_EXERCISES))
-        text = f"No existe ese ejercicio. Hay: {known}."
-        return Verdict(number, False, text)
-    function, success = _EXERCISES[number]
-    wanted = len(inspect.signature(function).parameters)
+    known = load_unit(number.split(".")[0])
+    if number not in known:
+        return Verdict(number, False, _unknown(known))
     try:
-        if any(a is ... or a is None for a in answers):
-            raise Pendiente
-        expect(
-            len(answers) == wanted,
-            f"Se corrige con {wanted} respuesta(s) y has pasado "
-            f"{len(answers)}: usa la celda de corrección tal como está.",
-        )
-        function(*answers)
-    except Pendiente:
+        _grade(EXERCISES[number], answers)
+    except Pending:
         text = "Pendiente: rellena el hueco de la celda anterior."
         return Verdict(number, None, text)
     except Hint as hint:
@@ -105,49 +103,24 @@ def check(number: str, *answers) -> Verdict:
             "Comprueba con type() que devuelves lo que pide el enunciado."
         )
         return Verdict(number, False, text)
-    return Verdict(number, True, success)
+    return Verdict(number, True, EXERCISES[number].success)
 
 
-def call(function, *arguments):
-    """Llama a la función del alumno. Un hueco sin rellenar es `Pendiente`;
-    un `return` olvidado o una excepción suya, una `Hint`."""
+def _unknown(known: list[str]) -> str:
+    if known:
+        return (
+            f"No existe ese ejercicio. Los de su unidad: {', '.join(known)}."
+        )
+    text = ", ".join(units())
+    return f"No existe ese ejercicio. Hay unidades {text}: prueba con «01.1»."
+
+
+def _grade(exercise, answers) -> None:
+    if any(answer is ... or answer is None for answer in answers):
+        raise Pending
     expect(
-        callable(function),
-        f"Esperaba una función y he recibido {type(function).__name__}: pasa "
-        "su nombre, sin paréntesis.",
+        len(answers) == exercise.answers,
+        f"Se corrige con {exercise.answers} respuesta(s) y has pasado "
+        f"{len(answers)}: usa la celda de corrección tal como está.",
     )
-    name = getattr(function, "__name__", "tu función")
-    try:
-        result = function(*arguments)
-    except (Hint, Pendiente):  # una pista que el propio ejercicio da a medias
-        raise
-    except (Exception, SystemExit) as error:
-        raise Hint(_own_error(error)) from error
-    if result is ...:
-        raise Pendiente
-    expect(result is not None, f"{name} devuelve None. ¿Le falta el return?")
-    return result
-
-
-def expect(condition: bool, hint: str) -> None:
-    """Lanza `Hint(hint)` si la condición no se cumple."""
-    if not condition:
-        raise Hint(hint)
-
-
-def as_int(value, hint: str) -> int:
-    """El valor como entero (también de numpy o torch), o la pista."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise Hint(hint) from None
-
-
-def _own_error(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    yours = [f for f in frames if not any(p in f.filename for p in _NOT_YOURS)]
-    where = f" (línea {yours[-1].lineno}: {yours[-1].line})" if yours else ""
-    return (
-        f"Tu código lanza {type(error).__name__}: {error}{where}. Ejecútalo "
-        "con una entrada corta y mira en qué línea se detiene."
-    )
+    exercise.grade(*answers)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..model import load_tokenizer
 from ..tokens import encode
-from . import Hint, Pendiente, as_int, call, exercise, expect
+from . import Hint, Pending, as_int, call, exercise, expect
+from .bench import LOGS, PARAGRAPH, log_ids
 
 HAIKU = "Escribe un haiku sobre programación"
 ROUND_TRIP = (
@@ -31,12 +32,6 @@ COST_TEXTS = (
     ("El pingüino pidió un café — ¡doble! 🤖\r\nY se fue.\n", 10),
     ("otorrinolaringólogos " * 99, 3.0),
     ("", 1.0),
-)
-PARAGRAPH = (
-    "El otorrinolaringólogo desayunaba mate con bizcochos mientras el "
-    "murciélago del tejado, equilibrista somnoliento, desentrañaba "
-    "jeroglíficos. Nadie en el barrio sabía por qué, pero los viernes el "
-    "cielo olía a lluvia y a pan."
 )
 SPACE_WORDS = (
     ["🤖", "París", "Código", "ñandú", "de", "Ingeniero", "azúcar"],
@@ -63,7 +58,6 @@ BPE_TEXTS = (
     "",
     "\x00é",
 )
-LOGS = {"A": "smollm2", "B": "qwen2.5-coder-0.5b", "C": "minilm"}
 
 
 @cache
@@ -75,7 +69,7 @@ def _count(text: str) -> int:
     return len(encode(_tokenizer(), text))
 
 
-@exercise("01.1", "¡Correcto! 16 tokens, y la vuelta es exacta.")
+@exercise("01.1", success="¡Correcto! 16 tokens, y la vuelta es exacta.")
 def chat_prompt(chatml, there_and_back):
     """`chatml(str) -> str` y `there_and_back(str) -> str`."""
     for message in (HAIKU, "  Hola \n", "¿Qué es «<» en C?\nEn una línea"):
@@ -154,7 +148,7 @@ def cost(estimate_cost):
                 "Devuelve dos valores: (número de tokens, coste).",
             )
             if any(value is ... for value in answer):
-                raise Pendiente
+                raise Pending
             n = as_int(
                 answer[0],
                 f"El primer valor es {type(answer[0]).__name__} y tiene que "
@@ -202,7 +196,7 @@ def _count_hint(n: int, text: str, good: int) -> str:
     )
 
 
-@exercise("01.3", "¡Correcto! Letras y tokens son medidas distintas.")
+@exercise("01.3", success="¡Correcto! Letras y tokens son medidas distintas.")
 def words(one, five):
     """Dos palabras del párrafo: una de 1 token y otra de 5 o más."""
     letters = "".join(c if c.isalpha() else " " for c in PARAGRAPH)
@@ -228,7 +222,9 @@ def words(one, five):
     )
 
 
-@exercise("01.4", "¡Correcto! El espacio de delante es parte del token.")
+@exercise(
+    "01.4", success="¡Correcto! El espacio de delante es parte del token."
+)
 def space(change_with_space):
     """`change_with_space(words) -> list[str]`: las que cambian de recuento."""
     for sample in SPACE_WORDS:
@@ -262,7 +258,8 @@ def space(change_with_space):
 
 
 @exercise(
-    "01.5", "¡Correcto! Tu BPE codifica como la biblioteca, byte a byte."
+    "01.5",
+    success="¡Correcto! Tu BPE codifica como la biblioteca, byte a byte.",
 )
 def bpe(bpe_encode, bpe_decode):
     """`bpe_encode(text, merges) -> ids` y `bpe_decode(ids, merges) -> text`.
@@ -355,7 +352,8 @@ def _library_bpe(text: str) -> list[int]:
 
 
 @exercise(
-    "01.6", "¡Caso resuelto! Sin su tokenizador, unos ids no dicen nada."
+    "01.6",
+    success="¡Caso resuelto! Sin su tokenizador, unos ids no dicen nada.",
 )
 def detective(culprits):
     """`{"A": tokenizador, "B": …, "C": …}`."""
@@ -364,7 +362,7 @@ def detective(culprits):
         "Responde con un diccionario {'A': …, 'B': …, 'C': …}.",
     )
     if any(v is ... or v is None for v in culprits.values()):
-        raise Pendiente
+        raise Pending
     names = sorted(LOGS.values())
     for log in LOGS:
         expect(
@@ -386,9 +384,3 @@ def detective(culprits):
             f"con ese vocabulario, dicen {seen!r}. Decodifica cada registro "
             "con los tres y elige el que se lee."
         )
-
-
-def log_ids(log: str) -> list[int]:
-    """Los ids del registro «A», «B» o «C» del ejercicio 6."""
-    phrase = "No quiero acordarme de tu cumpleaños"
-    return encode(_tokenizer(LOGS[log]), phrase)

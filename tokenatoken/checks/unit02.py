@@ -4,52 +4,18 @@ Casi todo se comprueba con modelos diminutos de pesos al azar, de formas que
 el alumno no ha visto: así una respuesta copiada del cuaderno no vale.
 """
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..forward import all_logits
 from ..model import load_model
 from ..tokens import encode
 from . import as_int, call, exercise, expect
+from .bench import random_ids, tiny_config, tiny_model
 
 PROMPTS = ("Hola", "La capital de Argentina es", "¿Y 🤖?\nSí.")
-
-
-def tiny_config(**changes) -> Qwen2Config:
-    """Configuración de un Qwen2 diminuto."""
-    values = dict(
-        vocab_size=97,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=False,
-    )
-    return Qwen2Config(**{**values, **changes})
-
-
-@cache
-def tiny_model(seed: int = 0):
-    """Qwen2 diminuto con todos los pesos al azar, normas y sesgos incluidos."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(tiny_config()).eval()
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.3)
-            if parameter.dim() == 1:
-                parameter.add_(0.5)
-    return model
-
-
-def _random_ids(n: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 97, (1, n), generator=generator)
 
 
 def _tensor(value, shape, name: str) -> torch.Tensor:
@@ -73,7 +39,7 @@ def _close(ours, good) -> bool:
     return torch.allclose(ours.cpu(), good.cpu().float(), atol=1e-3, rtol=1e-3)
 
 
-@exercise("02.1", "¡Correcto! Solo n cambia de un texto a otro.")
+@exercise("02.1", success="¡Correcto! Solo n cambia de un texto a otro.")
 def shapes(shapes_of):
     """`shapes_of(text)`: formas de ids, embeddings, hidden y logits."""
     model, tokenizer = load_model(device="cpu")
@@ -105,7 +71,7 @@ def shapes(shapes_of):
             )
 
 
-@exercise("02.2", "¡Correcto! Ni un peso de más ni de menos.")
+@exercise("02.2", success="¡Correcto! Ni un peso de más ni de menos.")
 def parameters(count_parameters):
     """`count_parameters(config)`: pesos de un Qwen2 con esa configuración."""
     cases = (
@@ -158,15 +124,18 @@ class _SeesEverything(torch.nn.Module):
         return CausalLMOutput(logits=logits)
 
 
-@exercise("02.3", "¡Correcto! Con máscara, el pasado no se entera del futuro.")
+@exercise(
+    "02.3",
+    success="¡Correcto! Con máscara, el pasado no se entera del futuro.",
+)
 def causality(changed_positions):
     """`changed_positions(model, ids, position, new_id)`: lista de posiciones
     cuyos logits cambian al poner `new_id` en `position`."""
     open_model = _SeesEverything()
     for model, ids, position, new_id in (
-        (tiny_model(), _random_ids(9), 4, 11),
-        (tiny_model(), _random_ids(7, 1), 6, 12),
-        (tiny_model(1), _random_ids(5, 2), 0, 13),
+        (tiny_model(), random_ids(9), 4, 11),
+        (tiny_model(), random_ids(7, 1), 6, 12),
+        (tiny_model(1), random_ids(5, 2), 0, 13),
         (open_model, torch.tensor([[3, 1, 4, 1, 5, 9]]), 3, 21),
     ):
         kept = ids.clone()
@@ -209,7 +178,7 @@ def causality(changed_positions):
         )
 
 
-@exercise("02.4", "¡Correcto! Igual que la de la biblioteca.")
+@exercise("02.4", success="¡Correcto! Igual que la de la biblioteca.")
 def attention(causal_attention):
     """`causal_attention(q, k, v)`: `[1, h, n, s]` con GQA y máscara."""
     generator = torch.Generator().manual_seed(0)
@@ -272,7 +241,7 @@ def attention(causal_attention):
         )
 
 
-@exercise("02.5", "¡Correcto! Y lm_head solo ha visto una posición.")
+@exercise("02.5", success="¡Correcto! Y lm_head solo ha visto una posición.")
 def last_only(last_logits):
     """`last_logits(model, ids) -> [1, V]`, sin calcular los demás."""
     width = tiny_model().config.hidden_size
@@ -281,7 +250,7 @@ def last_only(last_logits):
         (tiny_model(1), 1),
         (tiny_model(), 12),
     ):
-        ids = _random_ids(n, n)
+        ids = random_ids(n, n)
         right = all_logits(model, ids)[:, -1]
         with torch.no_grad():
             hidden = model.model(ids).last_hidden_state[:, -1]
@@ -323,11 +292,11 @@ def last_only(last_logits):
         )
 
 
-@exercise("02.6", "¡Cazado! Tu capa vuelve a ser la del modelo.")
+@exercise("02.6", success="¡Cazado! Tu capa vuelve a ser la del modelo.")
 def bug(first_layer):
     """`first_layer(model, ids)`: salida de la capa 0, `[1, n, d]`."""
     for seed, n in ((0, 5), (1, 8), (0, 1)):
-        model, ids = tiny_model(seed), _random_ids(n, seed)
+        model, ids = tiny_model(seed), random_ids(n, seed)
         with torch.inference_mode():
             states = model(ids, output_hidden_states=True).hidden_states
         ours = call(first_layer, model, ids)

@@ -6,14 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from . import Hint, call, exercise, expect
+from .bench import random_logits
 
 INF = float("inf")
-
-
-def random_logits(seed: int, size: int = 50, scale: float = 3.0):
-    """Logits `[V]` repetibles, sin ordenar."""
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(size, generator=generator)  # [V]
 
 
 def _number(value, what: str) -> float:
@@ -37,7 +32,7 @@ def _shares(value, size: int) -> torch.Tensor:
     return value.detach().double()
 
 
-@exercise("03.1", "¡Correcto! Ni se desborda ni se queda corto.")
+@exercise("03.1", success="¡Correcto! Ni se desborda ni se queda corto.")
 def stable_softmax(softmax):
     """`softmax(logits [V]) -> [V]`, sin desbordar."""
     cases = (
@@ -75,7 +70,7 @@ def stable_softmax(softmax):
         )
 
 
-@exercise("03.2", "¡Correcto! Y crece con T, como debe.")
+@exercise("03.2", success="¡Correcto! Y crece con T, como debe.")
 def doubt(entropy):
     """`entropy(logits [V], T) -> float`, en nats."""
     flat = torch.zeros(8)
@@ -111,7 +106,7 @@ def doubt(entropy):
             before = value
 
 
-@exercise("03.3", "¡Correcto! Has encontrado el punto exacto.")
+@exercise("03.3", success="¡Correcto! Has encontrado el punto exacto.")
 def find_temperature(temperature_for):
     """`temperature_for(logits [V], target) -> T`."""
     for seed, target, scale in (
@@ -138,7 +133,9 @@ def find_temperature(temperature_for):
         )
 
 
-@exercise("03.4", "¡Correcto! La misma que exp(loss) de la biblioteca.")
+@exercise(
+    "03.4", success="¡Correcto! La misma que exp(loss) de la biblioteca."
+)
 def text_perplexity(perplexity):
     """`perplexity(logits [n, V], ids [n]) -> float`."""
     for seed, n in ((0, 6), (1, 2), (2, 30)):
@@ -182,7 +179,7 @@ def text_perplexity(perplexity):
         )
 
 
-@exercise("03.5", "¡Correcto! Las cifras delatan al dtype.")
+@exercise("03.5", success="¡Correcto! Las cifras delatan al dtype.")
 def forensic(guess_dtype):
     """`guess_dtype(percentages, top_logit) -> str`."""
     names = ("bfloat16", "float16", "float32")
@@ -214,7 +211,7 @@ def _published(dtype, seed: int) -> tuple[list[float], float]:
     return [round(p, 3) for p in shares.tolist()], logits[0].item()
 
 
-@exercise("03.6", "¡Cazado! Elevar a 1/T es dividir los logits por T.")
+@exercise("03.6", success="¡Cazado! Elevar a 1/T es dividir los logits por T.")
 def bug(with_temperature):
     """`with_temperature(probabilities [V], T) -> [V]`."""
     for seed in range(3):

@@ -7,7 +7,7 @@ from transformers import (
 )
 
 from . import Hint, as_int, call, exercise, expect
-from .unit03 import random_logits
+from .bench import random_logits
 
 INF = float("inf")
 
@@ -108,7 +108,7 @@ def _check_nucleus(ours, logits, p: float, moved: str) -> None:
     _compare(ours, right, logits, "Hay un conjunto más pequeño que llega.")
 
 
-@exercise("04.1", "¡Correcto! También con empates.")
+@exercise("04.1", success="¡Correcto! También con empates.")
 def best_k(top_k):
     """`top_k(logits [V], k) -> [V]`, con −∞ en los descartados."""
     tied = (
@@ -156,7 +156,7 @@ def best_k(top_k):
         _compare(_filtered(top_k, logits, k), right, logits, hint)
 
 
-@exercise("04.2", "¡Correcto! El conjunto más pequeño que alcanza p.")
+@exercise("04.2", success="¡Correcto! El conjunto más pequeño que alcanza p.")
 def best_p(top_p):
     """`top_p(logits [V], p) -> [V]`, con −∞ en los descartados."""
     cases = [(torch.tensor([0.03, 0.95, 0.02]).log(), 0.9)]
@@ -177,7 +177,9 @@ def best_p(top_p):
     )
 
 
-@exercise("04.3", "¡Correcto! Justa, repetible y sin azar cuando T = 0.")
+@exercise(
+    "04.3", success="¡Correcto! Justa, repetible y sin azar cuando T = 0."
+)
 def fair(choose):
     """`choose(logits [V], T, generator) -> id`."""
     logits = torch.tensor([0.05, 0.5, 0.3, 0.15]).log() + 7
@@ -254,7 +256,7 @@ def fair(choose):
     )
 
 
-@exercise("04.4", "¡Correcto! El mismo orden que generate.")
+@exercise("04.4", success="¡Correcto! El mismo orden que generate.")
 def chain(warp):
     """`warp(logits [V], T, k, p) -> [V]` en el orden de transformers."""
     cases, given = [], []
@@ -318,7 +320,7 @@ def _kept(order: str, logits, T, k, p) -> torch.Tensor:
     return keep
 
 
-@exercise("04.5", "¡Correcto! El orden ha cambiado quién puede salir.")
+@exercise("04.5", success="¡Correcto! El orden ha cambiado quién puede salir.")
 def order_matters(answer):
     """`(probabilities, T, p)`: con T antes quedan al menos 3 menos."""
     expect(
@@ -369,7 +371,7 @@ def order_matters(answer):
     expect(last - first >= 3, result + "Ve más lejos con T.")
 
 
-@exercise("04.6", "¡Cazado! Ordenar desordena: hay que volver.")
+@exercise("04.6", success="¡Cazado! Ordenar desordena: hay que volver.")
 def bug(nucleus):
     """`nucleus(logits [V], p) -> [V]`."""
     for i in range(40):

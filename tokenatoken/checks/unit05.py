@@ -8,56 +8,7 @@ import torch
 from ..generation import GenerationStep
 from ..model import load_tokenizer
 from . import Hint, call, exercise, expect
-from .unit02 import tiny_model
-
-
-def _prompts() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    return [
-        torch.randint(0, 97, (1, n), generator=generator)
-        for n in (1, 3, 5, 8, 13)
-    ]
-
-
-def _library(ids: torch.Tensor, n: int, ends=(), beams: int = 1):
-    """Lo que da `generate` con el modelo diminuto: `[1, len + nuevos]`."""
-    return tiny_model().generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        num_beams=beams,
-        max_new_tokens=n,
-        eos_token_id=[*ends] or None,
-        pad_token_id=0,
-    )
-
-
-class _Counter:
-    """Cuenta los forwards del modelo diminuto, y le quita `generate`."""
-
-    def __enter__(self):
-        self.lengths = []
-        model = self.model = tiny_model()
-
-        def note(_, args, kwargs):
-            ids = args[0] if args else kwargs["input_ids"]
-            self.lengths.append(ids.shape[-1])
-            expect(
-                len(self.lengths) <= 60,
-                "Llevas más de 60 forwards y no paras. ¿Cuentas el máximo?",
-            )
-
-        self._hook = model.register_forward_pre_hook(note, with_kwargs=True)
-        model.generate = _forbidden
-        return self
-
-    def __exit__(self, *_):
-        self._hook.remove()
-        del self.model.generate
-
-
-def _forbidden(*_, **__):
-    raise Hint("Aquí el bucle lo escribes tú: no vale llamar a generate.")
+from .bench import CallCounter, library, prompts, tiny_model
 
 
 def _ids(value, like: torch.Tensor) -> list[int]:
@@ -74,12 +25,13 @@ def _ids(value, like: torch.Tensor) -> list[int]:
 
 
 @exercise(
-    "05.1", "¡Correcto! Los mismos ids que generate, sin un forward de más."
+    "05.1",
+    success="¡Correcto! Los mismos ids que generate, sin un forward de más.",
 )
 def loop(write):
     """`write(model, ids [1, n], max_new_tokens, ends) -> [1, n + nuevos]`."""
-    for ids in _prompts():
-        free = _library(ids, 12)[0, ids.shape[1] :].tolist()
+    for ids in prompts():
+        free = library(ids, 12)[0, ids.shape[1] :].tolist()
         later = next((t for t in free[1:] if t != free[0]), 96)
         for limit, ends in (
             (12, ()),
@@ -89,9 +41,9 @@ def loop(write):
             (12, (free[0],)),
             (12, (ids[0, -1].item(),)),
         ):
-            right = _library(ids, limit, ends)[0].tolist()
+            right = library(ids, limit, ends)[0].tolist()
             given = ids.clone()
-            with _Counter() as counter:
+            with CallCounter() as counter:
                 value = call(write, counter.model, given, limit, set(ends))
             expect(
                 torch.equal(given, ids),
@@ -130,7 +82,7 @@ def _split(ours, right, ids) -> int:
     return next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 0)
 
 
-@exercise("05.2", "¡Correcto! Ni un token de más.")
+@exercise("05.2", success="¡Correcto! Ni un token de más.")
 def until_text(until):
     """`until(tokenizer, ids, stop) -> list[int]`; `ids` es un iterador."""
     tokenizer = load_tokenizer("smollm2")
@@ -201,7 +153,7 @@ def _steps(n: int, seed: int = 0) -> list[GenerationStep]:
     ]
 
 
-@exercise("05.3", "¡Correcto! Se puede volver a leer tal cual.")
+@exercise("05.3", success="¡Correcto! Se puede volver a leer tal cual.")
 def to_json(record):
     """`record(tokenizer, steps) -> str` con JSON; `steps` es un generador."""
     tokenizer = load_tokenizer("smollm2")
@@ -266,7 +218,7 @@ def to_json(record):
             )
 
 
-@exercise("05.4", "¡Correcto! Ni un carácter roto, ni uno perdido.")
+@exercise("05.4", success="¡Correcto! Ni un carácter roto, ni uno perdido.")
 def whole_characters(pieces):
     """`pieces(tokenizer, ids)`: generador o lista de trozos de texto."""
     tokenizer = load_tokenizer("smollm2")
@@ -340,13 +292,13 @@ def _tiny_logprobs(ids: list[int]) -> torch.Tensor:
     return output.logits[0, -1].float().log_softmax(-1)
 
 
-@exercise("05.5", "¡Correcto! Ve más lejos que greedy.")
+@exercise("05.5", success="¡Correcto! Ve más lejos que greedy.")
 def beams(beam):
     """`beam(logprobs, ids, width, n) -> (total, ids)`, con listas de ids."""
     cases = [(_toy, [0], w, n) for w in (1, 2, 3) for n in (1, 2, 4)]
     cases += [
         (_tiny_logprobs, prompt[0].tolist(), width, 6)
-        for prompt in _prompts()[:4]
+        for prompt in prompts()[:4]
         for width in (1, 2, 4)
     ]
     for logprobs, ids, width, n in cases:
@@ -410,11 +362,11 @@ def _reference(logprobs, ids, width, n):
     return kept[0]
 
 
-@exercise("05.6", "¡Cazado! El primero también cuenta.")
+@exercise("05.6", success="¡Cazado! El primero también cuenta.")
 def bug(write):
     """`write(model, ids, max_new_tokens, ends) -> list[int]` de nuevos."""
-    for ids in _prompts():
-        free = _library(ids, 10)[0, ids.shape[1] :].tolist()
+    for ids in prompts():
+        free = library(ids, 10)[0, ids.shape[1] :].tolist()
         for limit, ends in (
             (10, ()),
             (10, (free[3],)),
@@ -425,8 +377,8 @@ def bug(write):
             (1, (free[0],)),
             (3, (free[2],)),
         ):
-            right = _library(ids, limit, ends)[0, ids.shape[1] :].tolist()
-            with _Counter() as counter:
+            right = library(ids, limit, ends)[0, ids.shape[1] :].tolist()
+            with CallCounter() as counter:
                 ours = call(
                     write, counter.model, ids.clone(), limit, set(ends)
                 )

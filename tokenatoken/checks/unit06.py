@@ -8,8 +8,7 @@ from ..cache import make_cache
 from ..forward import next_logits
 from ..sampling import sample_token
 from . import Hint, as_int, call, exercise, expect
-from .unit02 import tiny_config, tiny_model
-from .unit05 import _Counter, _library, _prompts
+from .bench import CallCounter, library, prompts, tiny_config, tiny_model
 
 CLOSE = dict(atol=1e-3, rtol=1e-3)
 
@@ -17,7 +16,7 @@ CLOSE = dict(atol=1e-3, rtol=1e-3)
 def _forced(model, ids, cache, n: int):
     """Logits de n pasos con esa caché; los tokens son los de la biblioteca,
     para que un fallo se vea donde ocurre y no en lo que arrastra."""
-    new = _library(ids, n)[:, ids.shape[1] :]
+    new = library(ids, n)[:, ids.shape[1] :]
     logits = [model(ids, past_key_values=cache).logits[0, -1].float()]
     for token in new.split(1, 1):
         out = model(token, past_key_values=cache)
@@ -42,7 +41,7 @@ def _check_layer(layer_class, extra: str = "") -> None:
     call(call(layer_class).update, some, some)
     generator = torch.Generator().manual_seed(4)
     long = torch.randint(0, 97, (1, 40), generator=generator)
-    for ids in (*_prompts(), long):
+    for ids in (*prompts(), long):
         theirs = DynamicCache()
         truth = _forced(model, ids, theirs, 12)
         cache = _layers(layer_class)
@@ -69,7 +68,7 @@ def _check_layer(layer_class, extra: str = "") -> None:
         _same_content(cache.layers[:1], theirs.layers, extra)
         expect(torch.allclose(logits, truth, **CLOSE), hint)
         _same_content(cache.layers, theirs.layers, extra)
-    ids = torch.cat([_prompts()[2], _prompts()[2] + 1])  # un lote de 2
+    ids = torch.cat([prompts()[2], prompts()[2] + 1])  # un lote de 2
 
     def inside():
         options = dict(do_sample=False, max_new_tokens=8, pad_token_id=0)
@@ -88,8 +87,8 @@ def _check_layer(layer_class, extra: str = "") -> None:
         f"Con un lote de 2 filas, dentro de generate, sale otra cosa. {extra}",
     )
     cache = _layers(layer_class)
-    ids = _prompts()[4]
-    rest = torch.cat([ids[:, :10], _prompts()[3]], -1)[:, 10:]
+    ids = prompts()[4]
+    rest = torch.cat([ids[:, :10], prompts()[3]], -1)[:, 10:]
 
     def cropped():
         _forced(model, ids, cache, 3)
@@ -123,13 +122,13 @@ def _same_content(ours, theirs, extra: str) -> None:
             )
 
 
-@exercise("06.1", "¡Correcto! En tu bucle y dentro de generate.")
+@exercise("06.1", success="¡Correcto! En tu bucle y dentro de generate.")
 def own_layer(layer_class):
     """Una subclase de `DynamicLayer` con `update`."""
     _check_layer(layer_class)
 
 
-@exercise("06.2", "¡Correcto! Los bytes que de verdad se guardan.")
+@exercise("06.2", success="¡Correcto! Los bytes que de verdad se guardan.")
 def own_bytes(kv_bytes):
     """`kv_bytes(config, tokens, bytes_per_number) -> int`."""
     shape = dict(
@@ -213,13 +212,16 @@ def own_bytes(kv_bytes):
         )
 
 
-@exercise("06.3", "¡Correcto! El mismo texto, y cada token pasa una sola vez.")
+@exercise(
+    "06.3",
+    success="¡Correcto! El mismo texto, y cada token pasa una sola vez.",
+)
 def cached_loop(write):
     """`write(model, ids, n, cache) -> [1, len + n]`."""
-    for ids in _prompts():
+    for ids in prompts():
         for n in (10, 2, 1):
-            right = _library(ids, n)
-            with _Counter() as counter:
+            right = library(ids, n)
+            with CallCounter() as counter:
                 cache = make_cache(counter.model)
                 ours = call(write, counter.model, ids.clone(), n, cache)
             expect(
@@ -263,7 +265,9 @@ def cached_loop(write):
             )
 
 
-@exercise("06.4", "¡Correcto! Los mismos forwards, muchos menos tokens.")
+@exercise(
+    "06.4", success="¡Correcto! Los mismos forwards, muchos menos tokens."
+)
 def work(processed):
     """`processed(P, n) -> (con caché, sin caché)`, en tokens."""
     for prompt, n in ((5, 1), (1, 4), (16, 32), (55, 100), (7, 2)):
@@ -294,7 +298,7 @@ def work(processed):
         )
 
 
-@exercise("06.5", "¡Correcto! Aprovecha lo que vale y tira lo que no.")
+@exercise("06.5", success="¡Correcto! Aprovecha lo que vale y tira lo que no.")
 def reuse(next_scores):
     """`next_scores(model, ids, cache, kept) -> [1, V]`."""
     generator = torch.Generator().manual_seed(6)
@@ -331,7 +335,7 @@ def reuse(next_scores):
         cache = make_cache(model)
         if kept.shape[1]:
             model(kept, past_key_values=cache)
-        with _Counter() as counter:
+        with CallCounter() as counter:
             ours = call(
                 next_scores, model, ids.clone(), cache, kept[0].tolist()
             )
@@ -357,7 +361,7 @@ def reuse(next_scores):
         )
 
 
-@exercise("06.6", "¡Cazado!")
+@exercise("06.6", success="¡Cazado!")
 def bugs(letter, fixed):
     """Las siete cacerías: `letter` de la «a» a la «g»."""
     cases = dict(
@@ -375,9 +379,9 @@ def bugs(letter, fixed):
 
 def _bug_position(loop):
     model = tiny_model()
-    for ids in _prompts():
-        right = _library(ids, 12)[0, ids.shape[1] :].tolist()
-        with _Counter() as counter:
+    for ids in prompts():
+        right = library(ids, 12)[0, ids.shape[1] :].tolist()
+        with CallCounter() as counter:
             ours = call(loop, model, ids.clone(), 12, make_cache(model))
         expect(
             isinstance(ours, list),
@@ -419,10 +423,10 @@ def _bug_growth(layer_class):
 
 def _bug_offset(prefill):
     model = tiny_model()
-    for ids in _prompts()[2:]:
+    for ids in prompts()[2:]:
         for size in (64, 4, 3, 1):
             cache = make_cache(model)
-            with _Counter() as counter:
+            with CallCounter() as counter:
                 ours = call(prefill, model, ids.clone(), cache, size)
             expect(
                 isinstance(ours, torch.Tensor) and ours.shape[-1] == 97,
@@ -447,9 +451,9 @@ def _bug_offset(prefill):
 
 
 def _bug_unused(loop):
-    for ids in _prompts():
-        right = _library(ids, 8)[0, ids.shape[1] :].tolist()
-        with _Counter() as counter:
+    for ids in prompts():
+        right = library(ids, 8)[0, ids.shape[1] :].tolist()
+        with CallCounter() as counter:
             cache = make_cache(counter.model)
             ours = call(loop, counter.model, ids.clone(), 8, cache)
         expect(
@@ -476,7 +480,7 @@ def _bug_unused(loop):
 
 def _bug_padding(batch):
     model = tiny_model()
-    long, short = _prompts()[4], _prompts()[2].clone()
+    long, short = prompts()[4], prompts()[2].clone()
     short[0, 2] = 0  # un 0 de verdad, que no es relleno
     pad = torch.zeros(1, long.shape[1] - short.shape[1], dtype=torch.long)
     ids = torch.cat([long, torch.cat([pad, short], -1)])

@@ -15,36 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from ..measure import SAMPLES, bytes_per_token, load_measurement
 from . import Hint, call, exercise, expect
-from .unit02 import tiny_config, tiny_model
+from .bench import FakeGPU, tiny_config, tiny_model
 
 CLOSE = dict(rel_tol=1e-6, abs_tol=1e-9)
-
-
-class FakeGPU:
-    """Un dispositivo que trabaja por su cuenta, y un reloj que lo sabe.
-
-    `run()` encarga un trabajo y vuelve enseguida, como una GPU; `wait()`
-    espera a que acabe todo lo encargado; `clock()` da la hora, en segundos.
-    """
-
-    launch = 0.25  # lo que cuesta encargar
-
-    def __init__(self, seconds: list[float]):
-        self.seconds, self.runs, self.reads = seconds, 0, 0
-        self.now, self.pending = 1000.0, 64.0  # alguien ya le había encargado
-
-    def run(self) -> None:
-        self.now += self.launch
-        self.pending += self.seconds[min(self.runs, len(self.seconds) - 1)]
-        self.runs += 1
-
-    def wait(self) -> None:
-        self.now += self.pending
-        self.pending = 0.0
-
-    def clock(self) -> float:
-        self.reads += 1
-        return self.now
 
 
 def as_number(value, what: str) -> float:
@@ -60,7 +33,7 @@ def as_number(value, what: str) -> float:
     return number
 
 
-@exercise("07.1", "¡Correcto! Ni el arranque ni la cola se cuelan.")
+@exercise("07.1", success="¡Correcto! Ni el arranque ni la cola se cuelan.")
 def stopwatch(median_seconds):
     """`median_seconds(run, wait, clock, repeats) -> float`."""
     for seconds, repeats in (
@@ -186,7 +159,7 @@ def _next_item(shown, slow):
     return item
 
 
-@exercise("07.2", "¡Correcto! En vivo, y acaba en el total.")
+@exercise("07.2", success="¡Correcto! En vivo, y acaba en el total.")
 def live_speed(speedometer):
     """`speedometer(steps, clock)` da `(paso, tokens/s)` según llegan."""
     for seconds in ([4.0, 1.0, 1.0, 2.0], [0.5], [2.0, 0.25, 0.25, 4.0, 1.0]):
@@ -278,7 +251,7 @@ _CURVES = (
 )
 
 
-@exercise("07.3", "¡Correcto! No hay un «×N»: depende de P y de n.")
+@exercise("07.3", success="¡Correcto! No hay un «×N»: depende de P y de n.")
 def gain(speedup):
     """`speedup(P, n, plain, cached) -> veces`."""
     for plain, cached in _CURVES:
@@ -329,7 +302,7 @@ def gain(speedup):
             )
 
 
-@exercise("07.4", "¡Correcto! Y acierta con una medición de verdad.")
+@exercise("07.4", success="¡Correcto! Y acierta con una medición de verdad.")
 def forecast(predict):
     """`predict(n1, t1, n2, t2, n) -> segundos` sin caché."""
     for a, b in ((0.2, 0.004), (1.5, 0.0), (0.01, 0.5)):
@@ -378,7 +351,7 @@ def forecast(predict):
     )
 
 
-@exercise("07.5", "¡Correcto! Nadie baja de ahí.")
+@exercise("07.5", success="¡Correcto! Nadie baja de ahí.")
 def roof(floor_seconds):
     """`floor_seconds(model, context, gb_per_second) -> segundos`."""
     for tied, dtype, context, band in (
@@ -449,7 +422,7 @@ def roof(floor_seconds):
         )
 
 
-@exercise("07.6", "¡Cazado!")
+@exercise("07.6", success="¡Cazado!")
 def bugs(letter, fixed):
     """Las seis cacerías: `letter` de la «a» a la «f»."""
     cases = dict(

@@ -1,0 +1,3 @@
+"""Mutantes."""
+
+MUTANTS = {}
