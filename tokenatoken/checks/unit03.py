@@ -137,23 +137,16 @@ def entropy(logits, T=1.0) -> float:
     return torch.special.entr(shares).sum().item()
 
 
-def _entropy_of(p) -> float:
-    return -(p * p.log()).nansum().item()
+def _from_shares(formula):
+    """Una respuesta de 03.2: `formula` de las probabilidades a esa T."""
+    return lambda x, T: float(formula((x / T).softmax(-1)))
 
 
 def _entropy_loop(logits, T):
-    top = logits.max().item()
-    weights = [math.exp((x - top) / T) for x in logits.tolist()]
-    shares = [w / sum(weights) for w in weights] if len(weights) < 99 else None
-    if shares is None:
+    if len(logits) > 99:
         return entropy(logits, T)
+    shares = (logits / T).softmax(-1).tolist()
     return -sum(p * math.log(p) for p in shares if p > 0)
-
-
-def _entropy_filtered(logits, T):
-    p = torch.softmax(logits / T, 0)
-    p = p[p > 0]
-    return float(-(p * p.log()).sum())
 
 
 exercise(
@@ -183,7 +176,11 @@ exercise(
             "logits por T?": lambda x, T: entropy(x, 1 / T),
             "Divides por T las probabilidades, y no los logits: la "
             "temperatura va antes del softmax.": [
-                lambda x, T: _entropy_of(x.softmax(-1) / T),
+                lambda x, T: (
+                    -(x.softmax(-1) / T * (x.softmax(-1) / T).log())
+                    .nansum()
+                    .item()
+                ),
                 lambda x, T: entropy(x.softmax(-1) / T),
             ],
             "Divides por T la entropía, y no los logits.": (
@@ -191,22 +188,12 @@ exercise(
             ),
             "Hay tokens con probabilidad 0, y 0 · ln 0 da NaN. No aportan "
             "nada: que no lleguen al logaritmo.": (
-                lambda x, T: (
-                    -((x / T).softmax(-1) * (x / T).softmax(-1).log())
-                    .sum()
-                    .item()
-                )
+                _from_shares(lambda p: -(p * p.log()).sum())
             ),
             "Sale NaN con logits de más de 1000: el softmax escrito a mano se "
-            "desborda.": [
-                lambda x, T: (
-                    _entropy_of(_shares((x / T).exp()).clamp(1e-30))
-                    or math.nan
-                ),
-                lambda x, T: (
-                    lambda p: -(p * p.clamp_min(1e-30).log()).sum().item()
-                )(_shares((x / T).exp())),
-            ],
+            "desborda.": (
+                lambda x, T: torch.special.entr(_shares((x / T).exp())).sum()
+            ),
             "Eso es e elevado a la entropía: la perplejidad de este paso.": (
                 lambda x, T: math.exp(entropy(x, T))
             ),
@@ -218,25 +205,19 @@ exercise(
             "todas.": lambda x, T: -(x / T).log_softmax(-1).max().item(),
             "Lo que sumas a cada p para evitar ln 0 pesa demasiado cuando hay "
             "150 000 tokens. Prueba con uno mucho más pequeño.": [
-                lambda x, T: (lambda p: -(p * (p + 1e-5).log()).sum().item())(
-                    (x / T).softmax(-1)
-                ),
-                lambda x, T: (lambda p: -(p * (p + 1e-6).log()).sum().item())(
-                    (x / T).softmax(-1)
-                ),
+                _from_shares(lambda p: -(p * (p + 1e-5).log()).sum()),
+                _from_shares(lambda p: -(p * (p + 1e-6).log()).sum()),
             ],
         },
         otherwise="Calcula a mano el caso de dos tokens iguales: cada uno "
         "tiene 0,5, y la entropía es ln 2 = 0,693.",
         rights=[
-            lambda x, T: (
-                lambda p: -(p * p.clamp_min(1e-30).log()).sum().item()
-            )((x / T).softmax(-1)),
+            _from_shares(lambda p: -(p * p.clamp_min(1e-30).log()).sum()),
+            _from_shares(lambda p: -(p[p > 0] * p[p > 0].log()).sum()),
             lambda x, T: np.float64(entropy(x, T)),
             lambda x, T: (
                 torch.distributions.Categorical(logits=x / T).entropy().item()
             ),
-            _entropy_filtered,
             _entropy_loop,
         ],
     ),
