@@ -80,7 +80,8 @@ def call(function, *arguments, without=()):
     expect(result is not None, f"{name} devuelve None. ¿Le falta el return?")
     expect(
         not used,
-        f"Aquí se escribe a mano, y tu código llama a {' y a '.join(used)}.",
+        "Aquí se escribe a mano, y tu código llama a "
+        f"{' y a '.join(map(_short, used))}.",
     )
     for before, after in zip(arguments, given):
         _untouched(before, after)
@@ -92,14 +93,15 @@ def watched(names):
     """Apunta qué funciones de biblioteca de `names` se usan dentro.
 
     Se mira cada llamada de Python o de C, así que da igual con qué nombre se
-    hayan importado. En `names` va su `__qualname__`.
+    hayan importado. En `names` va su `__qualname__` (de C, también el final).
     """
     used, before = [], sys.getprofile()
 
     def look(frame, event, function):
         home = frame.f_globals.get("__name__") or ""
         if event == "c_call":
-            name = getattr(function, "__name__", "")
+            whole = getattr(function, "__qualname__", "")
+            name = whole if whole in names else whole.split(".")[-1]
         elif event == "call" and home.split(".")[0] in _LIBRARIES:
             name = "" if ".checks." in home else frame.f_code.co_qualname
         else:
@@ -114,6 +116,11 @@ def watched(names):
     finally:
         if names:
             sys.setprofile(before)
+
+
+def _short(name: str) -> str:
+    first, _, last = name.rpartition(".")
+    return first if last in ("__init__", "__call__", "forward") else last
 
 
 def _copied(value):

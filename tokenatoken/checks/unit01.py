@@ -1,16 +1,27 @@
 """Corrección del laboratorio 01 · Tokens."""
 
+import re
 import tempfile
 import unicodedata
-from functools import cache
 from pathlib import Path
 
-from ..model import load_tokenizer
-from ..tokens import encode
-from . import Hint, Pending, as_int, call, exercise, expect
-from .bench import LOGS, PARAGRAPH, log_ids
+import torch
 
-HAIKU = "Escribe un haiku sobre programación"
+from ..tokens import encode, token_bytes
+from .bench import LOGS, PARAGRAPH, count_tokens, log_ids, tokenizer
+from .kit import (
+    Hint,
+    Part,
+    Pending,
+    as_int,
+    call,
+    exercise,
+    expect,
+    number,
+    say,
+    watched,
+)
+
 ROUND_TRIP = (
     "La capital de Francia es París.",
     "¡Ñandú, pingüino y cigüeña!",
@@ -24,21 +35,504 @@ ROUND_TRIP = (
     "Cierra con <|im_end|> y ya",
     "",
 )
-# Cada texto, con su precio por millón. El segundo cambia de tokens si se lee
-# línea a línea o se le quita el salto final.
-COST_TEXTS = (
-    ("Me desperté tarde y el asado ya estaba frío.\n", 2.5),
-    ("Uno.\n\n\n    Dos, tres.\n\nFin\n", 0.4),
-    ("El pingüino pidió un café — ¡doble! 🤖\r\nY se fue.\n", 10),
-    ("otorrinolaringólogos " * 99, 3.0),
-    ("", 1.0),
+
+
+# 01.1
+
+
+def chatml(message, start="<|im_start|>", end="<|im_end|>\n", last="\n"):
+    """El formato más corto de la unidad."""
+    turn = f"{start}user\n{message}{end}"
+    return f"{turn}{start}assistant{last}"
+
+
+def _chatml_joined(message):
+    lines = ["<|im_start|>user", message + "<|im_end|>"]
+    return "\n".join([*lines, "<|im_start|>assistant", ""])
+
+
+def _where(ours, right, message) -> str:
+    same = 0
+    while same < min(len(ours), len(right)) and ours[same] == right[same]:
+        same += 1
+    kept, rest = ours[max(0, same - 12) : same], ours[same : same + 12]
+    return (
+        f"Con {message!r}, hasta {kept!r} va bien y lo que sigue, {rest!r}, "
+        "no es lo de la plantilla. Compara los repr() carácter a carácter."
+    )
+
+
+def _back(text):
+    return tokenizer().decode(encode(tokenizer(), text))
+
+
+def _round_trip(there_and_back, text):
+    """Lo que vuelve, si de verdad ha pasado por los ids."""
+    with watched(("Tokenizer.encode_batch", "Tokenizer.encode")) as used:
+        back = call(there_and_back, text)
+    expect(
+        isinstance(back, str),
+        f"there_and_back devuelve {type(back).__name__} y tiene que devolver "
+        "un texto: después de codificar, decodifica.",
+    )
+    return back if used else Hint("Tu función no codifica nada.")
+
+
+exercise(
+    "01.1",
+    Part(
+        [
+            ("Escribe un haiku sobre programación",),
+            ("  Hola \n",),
+            ("¿Qué es «<» en C?\nEn una línea",),
+        ],
+        truth=chatml,
+        what="Lo que devuelve chatml",
+        without=("PreTrainedTokenizerBase.apply_chat_template",),
+        traps={
+            "Falta el salto de línea del final: después del papel del modelo "
+            "empieza su respuesta, en otra línea.": lambda m: chatml(m)[:-1],
+            "Has cerrado el turno del modelo, y tiene que quedar abierto para "
+            "que siga él.": [
+                lambda m: chatml(m) + "<|im_end|>",
+                lambda m: chatml(m) + "<|im_end|>\n",
+                lambda m: chatml(m)[:-1] + "<|im_end|>\n",
+            ],
+            "Falta abrir el segundo turno: ¿a quién le toca escribir?": [
+                lambda m: chatml(m).split("<|im_start|>assistant")[0],
+                lambda m: f"<|im_start|>user\n{m}<|im_end|>",
+            ],
+            "El turno de la persona no se cierra: mira dónde acaba su "
+            "mensaje.": [
+                lambda m: chatml(m, end=""),
+                lambda m: chatml(m, end="\n"),
+            ],
+            "Entre el cierre de un turno y la apertura del otro hay un salto "
+            "de línea.": lambda m: chatml(m, end="<|im_end|>"),
+            "Sobra un salto de línea entre el mensaje y su cierre.": (
+                lambda m: chatml(m, end="\n<|im_end|>\n")
+            ),
+            "Entre el papel y el mensaje va un salto de línea, y no otra "
+            "cosa.": [
+                lambda m: chatml(m).replace("user\n", "user "),
+                lambda m: chatml(m).replace("user\n", "user"),
+                lambda m: chatml(m).replace("user\n", "user: "),
+                lambda m: chatml(m).replace("\n", " "),
+            ],
+            "Los papeles van en inglés, como en los datos con que se entrenó: "
+            "mira los de la unidad.": [
+                lambda m: chatml(m).replace("user", "usuario"),
+                lambda m: (
+                    chatml(m)
+                    .replace("user", "usuario")
+                    .replace("assistant", "asistente")
+                ),
+                lambda m: chatml(m).replace("user", "human"),
+            ],
+            "Has añadido un turno de system: se pide el formato más corto.": [
+                lambda m: (
+                    "<|im_start|>system\nEres útil.<|im_end|>\n" + chatml(m)
+                ),
+                lambda m: (
+                    "<|im_start|>system\nYou are a helpful assistant."
+                    "<|im_end|>\n" + chatml(m)
+                ),
+            ],
+            "Recortas el mensaje. Tiene que entrar tal cual, con sus espacios "
+            "y saltos de línea.": [
+                lambda m: chatml(m.strip()),
+                lambda m: chatml(m.split("\n")[0]),
+                lambda m: chatml(m.strip("¿")),
+            ],
+            "Das siempre el mismo texto: usa el mensaje que llega.": [
+                lambda m: chatml("Hola"),
+                lambda m: chatml("Escribe un haiku sobre programación"),
+            ],
+        },
+        otherwise=_where,
+        rights=[chatml, _chatml_joined],
+    ),
+    Part(
+        [(text,) for text in (*ROUND_TRIP, "cafe\u0301")],
+        truth=lambda text: unicodedata.normalize("NFC", text),
+        observe=_round_trip,
+        said="La vuelta de {0!r} da {ours!r}.",
+        traps={
+            "Hay que pasar por los ids, y volver.": [
+                lambda text: text,
+                lambda text: unicodedata.normalize("NFC", text),
+            ],
+            "Decodificas saltándote los tokens especiales, y aquí uno es parte "
+            "del texto.": lambda text: tokenizer().decode(
+                encode(tokenizer(), text), skip_special_tokens=True
+            ),
+            "Recortas los espacios de los bordes.": (
+                lambda text: _back(text).strip()
+            ),
+            "Decodificas los tokens uno a uno, y hay caracteres repartidos "
+            "entre varios. Dáselos todos de una vez.": lambda text: "".join(
+                tokenizer().decode([i]) for i in encode(tokenizer(), text)
+            ),
+            "Codificas con un tokenizador y decodificas con otro.": (
+                lambda text: tokenizer("minilm").decode(
+                    encode(tokenizer(), text)
+                )
+            ),
+            "Separas los tokens con espacios, y el espacio ya va dentro de "
+            "cada uno.": lambda text: " ".join(
+                tokenizer().decode([i]) for i in encode(tokenizer(), text)
+            ),
+            "Pegas los nombres de los tokens, que llevan Ġ y otros disfraces. "
+            "¿Qué función los convierte en texto?": lambda text: "".join(
+                tokenizer().convert_ids_to_tokens(encode(tokenizer(), text))
+            ),
+            "Con «e» y una tilde suelta (U+0301), este tokenizador devuelve "
+            "«é» en un solo carácter. Tu función lo deshace.": lambda text: (
+                unicodedata.normalize("NFD", _back(text))
+            ),
+        },
+        otherwise="¿Se pierde o se añade algo antes de codificar, o después de "
+        "decodificar? Imprime los ids.",
+        rights=[
+            _back,
+            lambda text: b"".join(
+                token_bytes(tokenizer(), i) for i in encode(tokenizer(), text)
+            ).decode(),
+            lambda text: tokenizer().decode(tokenizer()(text).input_ids),
+        ],
+    ),
+    success="¡Correcto! 16 tokens, y la vuelta es exacta.",
 )
-SPACE_WORDS = (
-    ["🤖", "París", "Código", "ñandú", "de", "Ingeniero", "azúcar"],
-    ["Buenos", "Aires", "mate", "asado", "haiku", "Programación"],
-    ["la", "Madrid", "la", "Madrid"],
-    [],
+
+
+# 01.2
+
+
+PATH = "Has contado los tokens de la ruta, y no los del archivo."
+
+
+def _cost(function, text: str, price: float):
+    """(cuántos tokens, precio por millón que sale de su cuenta)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "-".join(map(str, range(50))))  # 130 tokens
+        path.write_bytes(text.encode("utf-8"))
+        answer = call(function, path, price)
+    expect(
+        isinstance(answer, tuple | list) and len(answer) == 2,
+        "Devuelve dos valores: (número de tokens, coste).",
+    )
+    if any(value is ... for value in answer):
+        raise Pending
+    expect(answer[0] != count_tokens(str(path)), PATH)
+    n = as_int(
+        answer[0],
+        f"El primer valor es {type(answer[0]).__name__} y tiene que ser un "
+        "entero: cuántos tokens hay. Después va el coste.",
+    )
+    paid = number(answer[1], "El coste")
+    # leído con los \r\n tal cual, también vale
+    same = n == count_tokens(text)
+    return count_tokens(_plain(text)) if same else n, _rate(paid, n, price)
+
+
+def _plain(text: str) -> str:
+    """El texto como lo da Python al leerlo: los saltos, todos iguales."""
+    return text.replace("\r\n", "\n")
+
+
+def _rate(paid: float, n: int, price: float) -> float:
+    if not n:
+        return price + paid
+    return paid / n * 1e6
+
+
+def _bill(count):
+    """Una respuesta de 01.2 que cuenta con `count(texto)`."""
+
+    def bill(path, price):
+        n = count(Path(path).read_text(encoding="utf-8"))
+        return n, n * price / 1e6
+
+    return bill
+
+
+def _paid(change):
+    """Una que cuenta bien y paga `change(n, precio)`."""
+
+    def bill(path, price):
+        n = count_tokens(Path(path).read_text(encoding="utf-8"))
+        return n, change(n, price)
+
+    return bill
+
+
+def _bill_handle(path, price):
+    with open(path, encoding="utf-8", newline="") as file:
+        ids = tokenizer()(file.read()).input_ids
+    return [torch.tensor(len(ids)), len(ids) / 1e6 * price]
+
+
+def _latin(path, price):
+    n = count_tokens(path.read_text(encoding="latin-1"))
+    return n, n * price / 1e6
+
+
+exercise(
+    "01.2",
+    Part(
+        [
+            ("Me desperté tarde y el asado ya estaba frío.\n", 2.5),
+            ("Uno.\n\n\n    Dos, tres.\n\nFin\n", 0.4),
+            ("El pingüino pidió un café — ¡doble! 🤖\r\nY se fue.\n", 10),
+            ("otorrinolaringólogos " * 99, 3.0),
+            ("", 1.0),
+        ],
+        truth=lambda text, price: (count_tokens(_plain(text)), price),
+        observe=_cost,
+        said=lambda ours, right, text, price: say(
+            "En un archivo que empieza por {0!r} cuentas {1} tokens (son "
+            "{2}), y sale a {3:.6g} por millón (pedían {4}).",
+            text[:20],
+            ours[0],
+            right[0],
+            float(ours[1]),
+            float(price),
+        ),
+        near=1e-6,
+        traps={
+            "Has contado palabras, y el precio va por tokens.": _bill(
+                lambda text: len(text.split())
+            ),
+            "Has contado caracteres, y el precio va por tokens.": [
+                _bill(len),
+                _bill(lambda text: len(text.encode())),
+            ],
+            "Caracteres entre cuatro es una regla para el inglés. Aquí se "
+            "pide la cuenta exacta del tokenizador.": [
+                _bill(lambda text: len(text) // 4),
+                _bill(lambda text: round(len(text) / 4)),
+            ],
+            "Codificas línea a línea, y los saltos de línea se unen a lo que "
+            "tienen al lado. Codifica el archivo de una vez.": [
+                _bill(lambda text: sum(map(count_tokens, text.splitlines()))),
+                _bill(
+                    lambda text: sum(map(count_tokens, text.splitlines(True)))
+                ),
+            ],
+            "Codificas a trozos, y en cada frontera se parte algún token. "
+            "Codifica el archivo de una vez.": _bill(
+                lambda text: sum(
+                    count_tokens(text[i : i + 1000])
+                    for i in range(0, len(text), 1000)
+                )
+            ),
+            "Quitas el salto de línea del final, que también se paga.": [
+                _bill(lambda text: count_tokens(text.rstrip("\n"))),
+                _bill(lambda text: count_tokens(text.strip())),
+            ],
+            "Cuentas los tokens distintos, y se pagan todos.": _bill(
+                lambda text: len(set(encode(tokenizer(), text)))
+            ),
+            "Has usado otro tokenizador: es el de la primera celda.": _bill(
+                lambda text: len(encode(tokenizer("smollm2"), text))
+            ),
+            "No lo lees como UTF-8: pasa encoding='utf-8'.": _latin,
+            PATH: lambda path, price: (count_tokens(str(path)), price),
+            "Ese precio es por cada mil, y se da por millón.": _paid(
+                lambda n, price: n * price / 1e3
+            ),
+            "No has dividido por el millón.": _paid(
+                lambda n, price: n * price
+            ),
+            "Usas un precio fijo: usa el que llega.": [
+                _paid(lambda n, price: n / 1e6),
+                _paid(lambda n, price: n * 2.5 / 1e6),
+            ],
+            "Redondeas, y un archivo corto cuesta menos que eso.": [
+                _paid(lambda n, price, d=d: round(n * price / 1e6, d))
+                for d in (2, 4, 6)
+            ],
+            "Divides por el precio, y hay que multiplicar.": _paid(
+                lambda n, price: n / price / 1e6
+            ),
+        },
+        otherwise="Si la cuenta no es esa, mira cómo lees el archivo: UTF-8, "
+        "entero y sin recortar. Si lo es, mira el coste.",
+        rights=[_bill(count_tokens), _bill_handle],
+    ),
 )
+
+
+# 01.3
+
+
+NOT_INSIDE = (
+    "No es una palabra del párrafo, escrita tal cual: sin espacios ni signos, "
+    "y con las mismas mayúsculas y tildes."
+)
+SWAPPED = "Las tienes cambiadas: primero, la de un token."
+NOT_ONE = "Que sea corta no basta. Recorre todas y cuenta los tokens de cada."
+NOT_FIVE = "Que sea larga no basta. Ordénalas todas por su número de tokens."
+
+
+@exercise(
+    "01.3",
+    success="¡Correcto! Letras y tokens son medidas distintas.",
+    traps={
+        SWAPPED: ("otorrinolaringólogo", "mate"),
+        NOT_INSIDE: [
+            ("casa", "otorrinolaringólogo"),
+            (" mate", "otorrinolaringólogo"),
+            ("mate", "tejado,"),
+            ("mate", "otorrinolaringologo"),
+            ("mate", "desayunaba mate"),
+            ("mate", PARAGRAPH),
+            ("Mate", "otorrinolaringólogo"),
+        ],
+        NOT_ONE: ("olía", "otorrinolaringólogo"),
+        NOT_FIVE: [("mate", "murciélago"), ("mate", "equilibrista")],
+    },
+    rights=[("mate", "otorrinolaringólogo"), ("qué", "desentrañaba")],
+)
+def words(one, five):
+    """Dos palabras del párrafo: una de 1 token y otra de 5 o más."""
+    inside = re.findall(r"\w+", PARAGRAPH)
+    for word in (one, five):
+        expect(
+            isinstance(word, str),
+            f"{word!r} no es un texto: escribe la palabra entre comillas.",
+        )
+        expect(word in inside, f"«{word[:40]}». {NOT_INSIDE}")
+    first, second = count_tokens(one), count_tokens(five)
+    expect(not (first >= 5 and second == 1), SWAPPED)
+    expect(first == 1, f"«{one}» tiene {first} tokens. {NOT_ONE}")
+    expect(second >= 5, f"«{five}» tiene {second} tokens. {NOT_FIVE}")
+
+
+# 01.4
+
+
+def _spaced(w: str) -> int:
+    return count_tokens(" " + w)
+
+
+def _changed(words) -> list[str]:
+    return [w for w in words if count_tokens(w) != _spaced(w)]
+
+
+def _changed_loop(words):
+    pairs, out = {w: (count_tokens(w), _spaced(w)) for w in words}, []
+    for word in words:
+        before, after = pairs[word]
+        if before - after:
+            out.append(word)
+    return out
+
+
+def _list_of_words(answer, words):
+    expect(
+        isinstance(answer, list),
+        f"Devuelve una lista de palabras, y no {type(answer).__name__}.",
+    )
+    expect(
+        all(
+            isinstance(w, str) and w in [*words, *_with(words)] for w in answer
+        ),
+        "En tu lista hay algo que no es una de las palabras recibidas. "
+        "Devuélvelas tal como llegan, sin nada más.",
+    )
+    return answer
+
+
+def _with(words) -> list[str]:
+    return [" " + w for w in words]
+
+
+def _missing(ours, right, words) -> str:
+    for w in words:
+        if (w in ours) != (w in right):
+            return (
+                f"{'Sobra' if w in ours else 'Falta'} «{w}»: {count_tokens(w)} "
+                f"token(s) sola y {_spaced(w)} con un espacio delante."
+            )
+    return (
+        "Están las que son, pero no en el orden ni las veces en que llegan. "
+        "¿Cuántas veces recorres la lista de entrada?"
+    )
+
+
+exercise(
+    "01.4",
+    Part(
+        [
+            (["🤖", "París", "Código", "ñandú", "de", "Ingeniero", "azúcar"],),
+            (["Buenos", "Aires", "mate", "asado", "haiku", "Programación"],),
+            (["la", "Madrid", "la", "Madrid"],),
+            ([],),
+        ],
+        truth=_changed,
+        read=_list_of_words,
+        said="",
+        traps={
+            "Faltan las que suben: hay palabras a las que el espacio les "
+            "añade un token.": lambda words: [
+                w for w in words if count_tokens(w) > _spaced(w)
+            ],
+            "Faltan las que bajan: hay palabras a las que el espacio les "
+            "quita un token.": lambda words: [
+                w for w in words if count_tokens(w) < _spaced(w)
+            ],
+            "Te salen todas. Con el espacio cambian siempre las letras y los "
+            "ids, y si va detrás, también los tokens: cuenta los tokens con el "
+            "espacio delante.": [
+                list,
+                lambda words: [
+                    w
+                    for w in words
+                    if encode(tokenizer(), w) != encode(tokenizer(), " " + w)
+                ],
+                lambda words: [
+                    w
+                    for w in words
+                    if count_tokens(w) != count_tokens(w + " ")
+                ],
+            ],
+            "Son justo las que no cambian.": lambda words: [
+                w for w in words if count_tokens(w) == _spaced(w)
+            ],
+            "Las devuelves con el espacio puesto; tienen que salir tal como "
+            "llegan.": lambda words: _with(_changed(words)),
+            "Están las que son, pero cambiadas de orden.": [
+                lambda words: _changed(words)[::-1],
+                lambda words: sorted(_changed(words)),
+                lambda words: (
+                    [w for w in words if count_tokens(w) > _spaced(w)]
+                    + [w for w in words if count_tokens(w) < _spaced(w)]
+                ),
+            ],
+            "Una palabra puede llegar repetida, y sale las mismas veces.": (
+                lambda words: list(dict.fromkeys(_changed(words)))
+            ),
+            "Cada una sale dos veces: ¿en cuántos sitios la añades?": (
+                lambda words: _changed(words) * 2
+            ),
+        },
+        otherwise=_missing,
+        rights=[
+            _changed,
+            _changed_loop,
+            lambda words: list(
+                filter(lambda w: count_tokens(w) != _spaced(w), words)
+            ),
+        ],
+    ),
+    success="¡Correcto! El espacio de delante es parte del token.",
+)
+
+
+# 01.5
+
+
 MERGES = [
     (97, 97),
     (256, 97),
@@ -50,6 +544,7 @@ MERGES = [
     (97, 32),
 ]
 BPE_TEXTS = (
+    "aa",
     "aaaa baa aaab",
     "la clavó aaa un clavito",
     "  La clava ",
@@ -58,283 +553,6 @@ BPE_TEXTS = (
     "",
     "\x00é",
 )
-
-
-@cache
-def _tokenizer(name="qwen2.5-coder-0.5b"):
-    return load_tokenizer(name)
-
-
-def _count(text: str) -> int:
-    return len(encode(_tokenizer(), text))
-
-
-@exercise("01.1", success="¡Correcto! 16 tokens, y la vuelta es exacta.")
-def chat_prompt(chatml, there_and_back):
-    """`chatml(str) -> str` y `there_and_back(str) -> str`."""
-    for message in (HAIKU, "  Hola \n", "¿Qué es «<» en C?\nEn una línea"):
-        ours = call(chatml, message)
-        expect(isinstance(ours, str), "chatml tiene que devolver un texto.")
-        good = (
-            f"<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant\n"
-        )
-        expect(ours == good, _prompt_hint(ours, message))
-    for text in ROUND_TRIP:
-        back = call(there_and_back, text)
-        expect(
-            isinstance(back, str),
-            f"there_and_back devuelve {type(back).__name__} y tiene que "
-            "devolver un texto: después de codificar, decodifica.",
-        )
-        expect(
-            back == text,
-            f"La vuelta de {text!r} da {back!r}. ¿Se añade o se salta algún "
-            "token especial, o se pierde un espacio al decodificar?",
-        )
-    loose = "cafe\u0301"
-    expect(
-        call(there_and_back, loose) == unicodedata.normalize("NFC", loose),
-        "Con «e» y tilde suelta (U+0301) este tokenizador no devuelve el "
-        "texto de partida, sino «é» en un solo carácter. Tu función devuelve "
-        "otra cosa: ¿de verdad pasa por los ids?",
-    )
-
-
-def _prompt_hint(ours: str, message: str) -> str:
-    if message not in ours:
-        return (
-            "El mensaje no aparece tal cual, con sus espacios, dentro del "
-            "prompt. ¿Usas el argumento, sin recortarlo?"
-        )
-    starts, ends = ours.count("<|im_start|>"), ours.count("<|im_end|>")
-    if starts != 2:
-        return (
-            f"Cuento {starts} marcas <|im_start|>; hay dos turnos: el de la "
-            "persona y el que el modelo va a escribir."
-        )
-    if ends != 1:
-        return (
-            "Solo el turno de la persona se cierra con <|im_end|>; el del "
-            f"modelo queda abierto para que siga él. Tú cierras {ends}."
-        )
-    if not ours.startswith("<|im_start|>user\n"):
-        return (
-            "El primer turno tiene que empezar por la marca, el papel de la "
-            "persona y un salto de línea. Imprime repr() de tu texto y mira "
-            "el principio."
-        )
-    if not ours.endswith("assistant\n"):
-        return (
-            "El prompt termina con el papel del modelo y un salto de línea. "
-            "Imprime repr() de tu texto y mira el final."
-        )
-    return (
-        "Las marcas están, pero sobra o falta algún espacio o salto de línea. "
-        "Imprime repr(chatml('Hola')) y compáralo carácter a carácter con la "
-        "plantilla de la unidad."
-    )
-
-
-@exercise("01.2")
-def cost(estimate_cost):
-    """`estimate_cost(path, price_per_million) -> (tokens, cost)`."""
-    with tempfile.TemporaryDirectory() as folder:
-        for i, (text, price) in enumerate(COST_TEXTS):
-            path = Path(folder, f"texto{i}.txt")
-            path.write_bytes(text.encode("utf-8"))
-            answer = call(estimate_cost, path, price)
-            expect(
-                isinstance(answer, tuple | list) and len(answer) == 2,
-                "Devuelve dos valores: (número de tokens, coste).",
-            )
-            if any(value is ... for value in answer):
-                raise Pending
-            n = as_int(
-                answer[0],
-                f"El primer valor es {type(answer[0]).__name__} y tiene que "
-                "ser un entero: cuántos tokens hay. Después va el coste.",
-            )
-            # en modo texto, Python convierte \r\n en \n: las dos valen
-            good = {_count(text), _count(text.replace("\r\n", "\n"))}
-            expect(n in good, _count_hint(n, text, max(good)))
-            _check_price(answer[1], n, price)
-
-
-def _check_price(paid, n: int, price: float) -> None:
-    try:
-        paid = float(paid) if not isinstance(paid, str) else None
-    except (TypeError, ValueError):
-        paid = None
-    expect(paid is not None, "El segundo valor, el coste, debe ser un número.")
-    good = n * price / 1e6
-    if abs(paid - good) <= 1e-9 * max(1, good):
-        return
-    said = f"Con {n} tokens a {price} por millón, tu coste es {paid}. "
-    if n and abs(paid - n * price / 1e3) < 1e-6:
-        raise Hint(said + "Eso es el precio por cada mil.")
-    if n and abs(paid - n * price) < 1e-6:
-        raise Hint(said + "¿Has dividido por el millón?")
-    raise Hint(
-        said + "Revisa la cuenta: usa el precio que llega y no redondees."
-    )
-
-
-def _count_hint(n: int, text: str, good: int) -> str:
-    if n == len(text.split()):
-        return "Has contado palabras. El precio va por tokens."
-    if n in (len(text), len(text.encode())):
-        return "Has contado caracteres o bytes, no tokens."
-    if n in (len(text) // 4, round(len(text) / 4)):
-        return (
-            "Caracteres entre cuatro es una regla para el inglés. Aquí se "
-            "pide la cuenta exacta del tokenizador."
-        )
-    return (
-        f"En un archivo que empieza por {text[:30]!r} cuento {good} tokens y "
-        f"tú {n}. ¿Lo lees como UTF-8, entero y sin recortar, y lo codificas "
-        "de una vez con el tokenizador de la primera celda?"
-    )
-
-
-@exercise("01.3", success="¡Correcto! Letras y tokens son medidas distintas.")
-def words(one, five):
-    """Dos palabras del párrafo: una de 1 token y otra de 5 o más."""
-    letters = "".join(c if c.isalpha() else " " for c in PARAGRAPH)
-    inside = set(letters.split())
-    for word in (one, five):
-        expect(
-            isinstance(word, str),
-            f"{word!r} no es un texto: escribe la palabra entre comillas.",
-        )
-        expect(
-            word in inside,
-            f"«{word}» no es una palabra del párrafo, escrita tal cual: sin "
-            "espacios ni signos, y con las mismas mayúsculas y tildes.",
-        )
-    help_text = "Recorre las palabras con un bucle y ordénalas por su número de tokens."
-    expect(
-        _count(one) == 1,
-        f"«{one}» tiene {_count(one)} tokens y hacía falta 1. {help_text}",
-    )
-    expect(
-        _count(five) >= 5,
-        f"«{five}» no llega a 5 tokens: tiene {_count(five)}. {help_text}",
-    )
-
-
-@exercise(
-    "01.4", success="¡Correcto! El espacio de delante es parte del token."
-)
-def space(change_with_space):
-    """`change_with_space(words) -> list[str]`: las que cambian de recuento."""
-    for sample in SPACE_WORDS:
-        answer = call(change_with_space, list(sample))
-        expect(isinstance(answer, list), "Devuelve una lista de palabras.")
-        expect(
-            all(isinstance(w, str) and w in sample for w in answer),
-            "En tu lista hay algo que no es una de las palabras recibidas. "
-            "Devuélvelas tal como llegan, sin nada más.",
-        )
-        good = [w for w in sample if _count(w) != _count(" " + w)]
-        missing = [w for w in good if w not in answer]
-        extra = [w for w in answer if w not in good]
-        if missing:
-            w = missing[0]
-            raise Hint(
-                f"Falta «{w}»: {_count(w)} tokens sola y {_count(' ' + w)} "
-                "con un espacio delante. ¿Cuentas las que suben y las que "
-                "bajan?"
-            )
-        if extra:
-            raise Hint(
-                f"Sobra «{extra[0]}»: su número de tokens no cambia, aunque "
-                "sus ids sí. Compara cuántos hay, no cuáles son."
-            )
-        expect(
-            answer == good,
-            "Están las que son, pero no en el orden ni las veces en que "
-            "llegan. ¿Cuántas veces recorres la lista de entrada?",
-        )
-
-
-@exercise(
-    "01.5",
-    success="¡Correcto! Tu BPE codifica como la biblioteca, byte a byte.",
-)
-def bpe(bpe_encode, bpe_decode):
-    """`bpe_encode(text, merges) -> ids` y `bpe_decode(ids, merges) -> text`.
-
-    `merges`: pares de ids en el orden en que se aprendieron; el par i crea el
-    id 256 + i. La verdad es el BPE de la biblioteca tokenizers.
-    """
-    merges = list(MERGES)
-    whole = "bpe_encode tiene que devolver una lista de enteros."
-    smallest = call(bpe_encode, "aa", [(97, 97)])
-    expect(
-        not hasattr(smallest, "__len__")
-        or len(smallest) != 1
-        or smallest[0] == 256,
-        f"Con una sola fusión, «aa» te da {smallest}. La fusión número i, "
-        "contando desde 0, crea el id 256 + i.",
-    )
-    for text in BPE_TEXTS:
-        ids = call(bpe_encode, text, merges)
-        expect(
-            not isinstance(ids, str | bytes) and hasattr(ids, "__iter__"),
-            whole,
-        )
-        ids = [as_int(i, whole) for i in ids]
-        good = _library_bpe(text)
-        expect(ids == good, _bpe_hint(ids, good, text))
-        _untouched(merges, "bpe_encode")
-    for text in (*BPE_TEXTS, *ROUND_TRIP):
-        back = call(bpe_decode, _library_bpe(text), merges)
-        _untouched(merges, "bpe_decode")
-        expect(
-            isinstance(back, str),
-            f"bpe_decode devuelve {type(back).__name__} y se pide un texto: "
-            "junta los bytes y decodifícalos como UTF-8.",
-        )
-        expect(
-            back == text,
-            f"Al decodificar los ids de {text!r} sale {back!r}. Deshaz cada "
-            "id en su par hasta llegar a bytes, y convierte en texto todos "
-            "los bytes juntos al final: uno solo puede no ser un carácter.",
-        )
-
-
-def _untouched(merges, name: str) -> None:
-    expect(
-        merges == MERGES,
-        f"{name} cambia la lista de fusiones que recibe, y la siguiente "
-        "llamada la encuentra rota. Recórrela sin vaciarla.",
-    )
-
-
-def _bpe_hint(ids: list[int], good: list[int], text: str) -> str:
-    base = list(text.encode("utf-8"))
-    odd = [ord(c) for c in text if ord(c) > 127]
-    if any(code in ids and code not in base for code in odd):
-        return (
-            "Partes de caracteres (ord), o de otra codificación. Se parte de "
-            "los bytes UTF-8 del texto."
-        )
-    if ids == base:
-        return (
-            f"En {text!r} no has fusionado nada. ¿Recorres la lista de "
-            "fusiones y guardas el resultado de cada una para la siguiente?"
-        )
-    if len(ids) > len(good):
-        return (
-            f"En {text!r} quedan pares sin fusionar. ¿Aplicas las fusiones en "
-            "el orden de la lista, y cada una a todas sus apariciones?"
-        )
-    return (
-        f"En {text!r} esperaba {good} y sale {ids}. El orden manda: primero "
-        "la fusión que antes se aprendió, en todo el texto y de izquierda a "
-        "derecha; luego la siguiente. Elegir siempre la pieza más larga no es "
-        "lo mismo."
-    )
 
 
 def _library_bpe(text: str) -> list[int]:
@@ -347,13 +565,231 @@ def _library_bpe(text: str) -> list[int]:
         names.append(names[left] + names[right])
     vocab = {name: i for i, name in enumerate(names)}
     pairs = [(names[left], names[right]) for left, right in MERGES]
-    tokenizer = Tokenizer(BPE(vocab=vocab, merges=pairs))
-    return tokenizer.encode("".join(names[b] for b in text.encode())).ids
+    model = Tokenizer(BPE(vocab=vocab, merges=pairs))
+    return model.encode("".join(names[b] for b in text.encode())).ids
+
+
+def merge(ids, pair, new_id, times=-1):
+    """La de la unidad; `times`, cuántas apariciones como mucho."""
+    out, i = [], 0
+    while i < len(ids):
+        found = tuple(ids[i : i + 2]) == pair and times != 0
+        times -= found
+        out.append(new_id if found else ids[i])
+        i += 2 if found else 1
+    return out
+
+
+def _bpe(first=256, raw=lambda text: text.encode(), step=merge, order=list):
+    """Una respuesta de 01.5 a), con una cosa cambiada."""
+
+    def bpe_encode(text, merges):
+        ids = list(raw(text))
+        for new_id, pair in order(list(enumerate(merges, first))):
+            ids = step(ids, tuple(pair), new_id)
+        return ids
+
+    return bpe_encode
+
+
+def _from_the_right(ids, pair, new_id):
+    return merge(ids[::-1], pair[::-1], new_id)[::-1]
+
+
+def _by_words(text, merges):
+    words = [_bpe()(word, merges) for word in text.split(" ")]
+    return [i for word in words for i in (*word, 32)][:-1]
+
+
+def _longest(text, merges):
+    pieces = {piece: i for i, piece in enumerate(_table(merges))}
+    raw, ids = text.encode(), []
+    while raw:
+        size = max(k for k in range(1, len(raw) + 1) if raw[:k] in pieces)
+        ids.append(pieces[raw[:size]])
+        raw = raw[size:]
+    return ids
+
+
+def _until_absent(text, merges):
+    ids = list(text.encode())
+    for new_id, pair in enumerate(merges, 256):
+        if pair not in zip(ids, ids[1:]):
+            break
+        ids = merge(ids, pair, new_id)
+    return ids
+
+
+def _one_pass(text, merges):
+    ranks, ids = {p: i for i, p in enumerate(merges, 256)}, []
+    for i in text.encode():
+        ids.append(i)
+        while len(ids) > 1 and tuple(ids[-2:]) in ranks:
+            ids[-2:] = [ranks[tuple(ids[-2:])]]
+    return ids
+
+
+def _by_rank(text, merges):
+    ids, ranks = list(text.encode()), {p: i for i, p in enumerate(merges)}
+    while pairs := [p for p in zip(ids, ids[1:]) if p in ranks]:
+        best = min(pairs, key=ranks.get)
+        ids = merge(ids, best, 256 + ranks[best])
+    return ids
+
+
+def _table(merges) -> list[bytes]:
+    pieces = [bytes([b]) for b in range(256)]
+    for a, b in merges:
+        pieces.append(pieces[a] + pieces[b])
+    return pieces
+
+
+def _decode(finish):
+    """Una respuesta de 01.5 b) que acaba con `finish(trozos de bytes)`."""
+
+    def bpe_decode(ids, merges):
+        return finish([_table(merges)[i] for i in ids])
+
+    return bpe_decode
+
+
+def _decode_recursive(ids, merges):
+    def undo(i):
+        if i < 256:
+            return bytes([i])
+        return b"".join(undo(j) for j in merges[i - 256])
+
+    return str(b"".join(map(undo, ids)), "utf-8")
+
+
+def _levels(times):
+    def bpe_decode(ids, merges):
+        for _ in range(times):
+            ids = [
+                j for i in ids for j in ([i] if i < 256 else merges[i - 256])
+            ]
+        return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+    return bpe_decode
+
+
+def _ids(value, *case) -> list[int]:
+    hint = "bpe_encode tiene que devolver una lista de enteros."
+    expect(not isinstance(value, str | bytes), hint)
+    expect(hasattr(value, "__iter__"), hint)
+    return [as_int(i, hint) for i in value]
+
+
+exercise(
+    "01.5",
+    Part(
+        [(text, MERGES) for text in BPE_TEXTS],
+        truth=lambda text, merges: _library_bpe(text),
+        read=_ids,
+        said="{0!r} tiene que dar {right} y te sale {ours}.",
+        traps={
+            "No has fusionado nada. ¿Guardas el resultado de cada fusión para "
+            "la siguiente?": _bpe(step=lambda ids, *_: ids),
+            "Solo se aplica la primera fusión. ¿Se sale pronto del bucle?": (
+                _bpe(order=lambda pairs: pairs[:1])
+            ),
+            "Paras en la primera fusión que no aparece, y las siguientes "
+            "también pueden servir.": _until_absent,
+            "Cada fusión se aplica una sola vez, y es a todas sus "
+            "apariciones.": _bpe(step=lambda *a: merge(*a, times=1)),
+            "Aplicas las fusiones en orden contrario: primero, la que antes "
+            "se aprendió.": _bpe(order=lambda pairs: pairs[::-1]),
+            "Unes de derecha a izquierda; con «aaa», la pareja es la de la "
+            "izquierda.": _bpe(step=_from_the_right),
+            "Unes lo que se puede según avanzas, o la pieza más larga, y lo "
+            "que manda es el orden: cada fusión recorre todo el texto antes de "
+            "que empiece la siguiente.": [_longest, _one_pass],
+            "Partes de caracteres o de otra codificación. Se parte de los "
+            "bytes UTF-8 del texto.": [
+                _bpe(raw=lambda text: map(ord, text)),
+                _bpe(raw=lambda text: text.encode("latin-1", "replace")),
+            ],
+            "La fusión número i, contando desde 0, crea el id 256 + i: mira "
+            "qué id das a la primera.": [_bpe(257), _bpe(255), _bpe(0)],
+            "Partes por espacios, y hay fusiones que incluyen un espacio: se "
+            "aplican a todo el texto.": _by_words,
+            "Cambias el texto antes de empezar: se codifica tal cual, con sus "
+            "mayúsculas y sus bordes.": [
+                _bpe(raw=lambda text: text.lower().encode()),
+                _bpe(raw=lambda text: text.strip().encode()),
+            ],
+        },
+        otherwise="Haz a mano la primera fusión sobre los bytes, en todo el "
+        "texto, y compárala con la tuya; después, la segunda.",
+        rights=[
+            _bpe(),
+            _by_rank,
+            lambda text, merges: torch.tensor(_bpe()(text, merges)).long(),
+        ],
+    ),
+    Part(
+        lambda: [
+            (_library_bpe(text), MERGES) for text in (*BPE_TEXTS, *ROUND_TRIP)
+        ],
+        truth=lambda ids, merges: _decode_recursive(ids, merges),
+        what="Lo que devuelve bpe_decode",
+        said="{0} tiene que dar {right!r} y te sale {ours!r}.",
+        traps={
+            "Decodificas cada id por su cuenta, y uno solo puede no ser un "
+            "carácter entero. Junta antes todos los bytes.": _decode(
+                lambda pieces: "".join(
+                    p.decode(errors="replace") for p in pieces
+                )
+            ),
+            "Conviertes cada byte en un carácter con chr, y en UTF-8 una «é» "
+            "son dos bytes.": [
+                _decode(lambda pieces: "".join(map(chr, b"".join(pieces)))),
+                _decode(lambda pieces: b"".join(pieces).decode("latin-1")),
+            ],
+            "Deshaces un número fijo de fusiones, y hay ids hechos de otros "
+            "que también son fusiones.": [_levels(1), _levels(2)],
+            "Se pierden los bytes que no son ASCII.": _decode(
+                lambda pieces: b"".join(pieces).decode("ascii", "ignore")
+            ),
+            "Recortas los espacios de los bordes.": _decode(
+                lambda pieces: b"".join(pieces).decode().strip()
+            ),
+        },
+        otherwise="Deshaz cada id hasta llegar a bytes e imprime todos los "
+        "bytes juntos, antes de convertirlos en texto.",
+        rights=[
+            _decode(lambda pieces: b"".join(pieces).decode()),
+            _decode_recursive,
+        ],
+    ),
+    success="¡Correcto! Tu BPE codifica como la biblioteca, byte a byte.",
+)
+
+
+# 01.6
+
+
+READ_IT = "Decodifica cada registro con los tres y elige el que se lee."
+NAMES = f"Escribe uno de estos, entre comillas: {', '.join(sorted(LOGS.values()))}."
+ALL_THREE = "Pon un tokenizador a cada uno de los tres registros."
 
 
 @exercise(
     "01.6",
     success="¡Caso resuelto! Sin su tokenizador, unos ids no dicen nada.",
+    traps={
+        READ_IT: [
+            dict(zip("ABC", (LOGS[a], LOGS[b], LOGS[c])))
+            for a, b, c in ("ACB", "BAC", "BCA", "CAB", "CBA", "AAA")
+        ],
+        NAMES: [
+            dict.fromkeys("ABC", "gpt2"),
+            {**LOGS, "C": "MiniLM"},
+            {**LOGS, "C": 3},
+        ],
+        ALL_THREE: [{"C": "minilm"}, {}],
+    },
+    rights=[LOGS, dict(sorted(LOGS.items(), reverse=True))],
 )
 def detective(culprits):
     """`{"A": tokenizador, "B": …, "C": …}`."""
@@ -363,24 +799,16 @@ def detective(culprits):
     )
     if any(v is ... or v is None for v in culprits.values()):
         raise Pending
-    names = sorted(LOGS.values())
-    for log in LOGS:
-        expect(
-            log in culprits,
-            f"Falta el registro {log}: pon un tokenizador a cada uno.",
-        )
+    for log, right in LOGS.items():
+        expect(log in culprits, f"Falta el registro {log}. {ALL_THREE}")
         name = culprits[log]
         expect(
-            isinstance(name, str) and name in names,
-            f"El registro {log} no lleva el nombre de un sospechoso. Escribe "
-            f"uno de estos, entre comillas: {', '.join(names)}.",
+            isinstance(name, str) and name in LOGS.values(),
+            f"El registro {log} no lleva el nombre de un sospechoso. {NAMES}",
         )
-    wrong = [log for log in LOGS if culprits[log] != LOGS[log]]
-    if wrong:
-        log = wrong[0]
-        seen = _tokenizer(culprits[log]).decode(log_ids(log)[:4])
-        raise Hint(
-            f"El registro {log} no es de {culprits[log]}: sus primeros ids, "
-            f"con ese vocabulario, dicen {seen!r}. Decodifica cada registro "
-            "con los tres y elige el que se lee."
+        seen = tokenizer(name).decode(log_ids(log)[:4])
+        expect(
+            name == right,
+            f"El registro {log} no es de {name}: sus primeros ids, con ese "
+            f"vocabulario, dicen {seen!r}. {READ_IT}",
         )
