@@ -171,7 +171,7 @@ def test_a_single_token_has_no_pace():
     result = measure_generation(MODEL, random_ids(4), 1, repeats=1)[0]
     assert result.tpot != result.tpot  # NaN
     assert isinstance(result, GenerationTiming) and result.totals[0] > 0
-    assert measure.FORMAT == 1
+    assert measurements.FORMAT == 1
 
 
 def test_samples_of_the_course_can_be_compared():

@@ -30,6 +30,7 @@ _SCALARS = {
     12: "<d",
 }
 _STRING, _ARRAY = 8, 9
+LONGEST_LIST = 2**22  # el vocabulario mayor no llega a la décima parte
 
 
 class _Header:
@@ -56,6 +57,9 @@ class _Header:
             return self.text()
         if kind == _ARRAY:
             item, count = self.number("<I"), self.number("<Q")
+            left = len(self.data) - self.position
+            if count > min(left, LONGEST_LIST):
+                raise struct.error(f"una lista de {count} elementos")
             return [self.value(item) for _ in range(count)]
         return self.number(_SCALARS[kind])
 
