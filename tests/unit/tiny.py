@@ -121,3 +121,16 @@ def tiny_model(name: str):
 def random_ids(n: int, seed: int = 0, rows: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(1, VOCABULARY, (rows, n), generator=generator)
+
+
+@cache
+def wide_model(vocabulary: int):
+    """Un Qwen2 diminuto con un vocabulario de verdad."""
+    shape = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2)
+    heads = dict(num_attention_heads=4, num_key_value_heads=2)
+    config = Qwen2Config(vocab_size=vocabulary, **shape, **heads)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        model.lm_head.weight.data *= 60  # que unos tokens destaquen
+    return model

@@ -31,7 +31,9 @@ from .download import (
 from .gguf import dequantize, read_gguf
 
 STAMP = "preparado.json"
-FORMAT = 2  # súbelo si cambia lo que se escribe: obliga a convertir de nuevo
+# Va en el nombre de la carpeta: súbelo si cambia lo que se escribe, y dos
+# versiones del curso no se pisarán el modelo.
+FORMAT = 2
 
 _MODULES = {
     "token_embd": "model.embed_tokens",
@@ -163,7 +165,7 @@ def convert(gguf: Path, folder: Path) -> None:
 def write_stamp(folder: Path) -> None:
     """Lo último que se escribe: qué archivos hay y cuánto ocupan."""
     files = {f.name: f.stat().st_size for f in sorted(folder.iterdir())}
-    text = json.dumps({"format": FORMAT, "files": files}, indent=1)
+    text = json.dumps(files, indent=1)
     (folder / STAMP).write_text(text, encoding="utf-8")
 
 
@@ -171,13 +173,18 @@ def is_prepared(folder: Path) -> bool:
     """True si la carpeta está entera. Se renombra cuando ya lo está, así que
     basta con que sus archivos sigan ahí y ocupen lo mismo."""
     try:
-        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-        return stamp["format"] == FORMAT and all(
+        files = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        return all(
             (folder / name).stat().st_size == size
-            for name, size in stamp["files"].items()
+            for name, size in files.items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return False
+
+
+def folder_name(spec: WeightsFile) -> str:
+    """Nombre de la carpeta preparada: el archivo, su suma y el formato."""
+    return f"{Path(spec.name).stem}-{spec.sha256[:8]}-v{FORMAT}"
 
 
 def fetch_weights(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
@@ -190,10 +197,10 @@ def fetch_weights(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
     """
     local = local_gguf(spec)
     cache = cache_dir()
-    folder = cache / spec.folder_name
+    folder = cache / folder_name(spec)
     if is_prepared(folder):
         return folder
-    with _locked(cache / f"{spec.folder_name}.lock"):
+    with _locked(cache / f"{folder.name}.lock"):
         if not is_prepared(folder):  # si no lo preparó otro mientras tanto
             gguf = find_gguf(spec, cache, local)
             need_space(cache, spec.prepared_bytes, "convertir el modelo")

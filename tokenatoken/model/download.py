@@ -48,10 +48,6 @@ class WeightsFile:
     prepared_bytes: int
     mirror: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def folder_name(self) -> str:
-        return f"{Path(self.name).stem}-{self.sha256[:8]}"
-
 
 COURSE_WEIGHTS = WeightsFile(
     repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
