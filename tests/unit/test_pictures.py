@@ -255,10 +255,11 @@ def test_explorer_follows_its_controls(name, tiny, published):
     knobs, facts, drawing, _ = opened(name, tiny, published)
     assert {knob for knob, _ in MOVES[name]} == set(knobs), "mandos sin probar"
     for knob, value in MOVES[name]:
-        before = facts.value + drawing.value
+        old, before = knobs[knob].value, facts.value + drawing.value
         knobs[knob].value = value
         assert facts.value + drawing.value != before, knob
         assert "<svg" in drawing.value and "aria-label" in drawing.value
+        knobs[knob].value = old
 
 
 @pytest.mark.parametrize("name", MOVES)

@@ -50,7 +50,7 @@ def sampling_explorer(
         states=_states(
             values, [token_label(tokenizer, int(i)) for i in ids[:40]]
         ),
-        still=dict(top_p=0.8),
+        still=dict(top_k=5),
         prompt=widgets.Text(
             text,
             description="Prompt",
