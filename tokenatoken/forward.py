@@ -109,7 +109,7 @@ def next_logits(
     `ValueError` si los ids, la máscara o la caché no valen.
     """
     check_ids(model, ids)
-    check_mask(attention_mask, ids)
+    _check_mask(attention_mask, ids)
     if cache is None:
         return forward(model, ids, None, attention_mask)
     check_cache(model, cache, ids, attention_mask)
@@ -124,7 +124,7 @@ def all_logits(model, ids: torch.Tensor) -> torch.Tensor:
     return model(check_ids(model, ids), use_cache=False).logits.float()
 
 
-def check_mask(mask: torch.Tensor | None, ids: torch.Tensor) -> None:
+def _check_mask(mask: torch.Tensor | None, ids: torch.Tensor) -> None:
     """Lanza `ValueError` si la máscara no es la de esos ids (`[B, n]`)."""
     if mask is None:
         return

@@ -89,14 +89,7 @@ def generate_steps(
             "choose(logits, ids), por ejemplo Sampler(temperature=0.7)."
         )
     ends = end_ids(model) if stop_ids is None else _check_ends(model, stop_ids)
-    rules = [stop_rules] if callable(stop_rules) else list(stop_rules)
-    for rule in rules:
-        if not callable(rule) or rule in (stop_text, stop_time, stop_unsure):
-            raise CourseError(
-                f"{rule!r} no es una regla de parada. Se crean así: "
-                "stop_text(tokenizer, texto), stop_time(segundos) o "
-                "stop_unsure(probabilidad)."
-            )
+    rules = _check_rules(stop_rules)
     if cache is not None:
         check_cache(model, cache, ids)
     return _steps(model, ids, max_new_tokens, choose, ends, rules, cache)
@@ -228,6 +221,18 @@ def _check_length(model, n: int, max_new_tokens: int) -> None:
             f"El prompt ({n} tokens) y los {max_new_tokens} nuevos suman más "
             f"que los {longest} del contexto. {lower or 'Recorta'} el prompt."
         )
+
+
+def _check_rules(stop_rules) -> list[StopRule]:
+    rules = [stop_rules] if callable(stop_rules) else list(stop_rules)
+    for rule in rules:
+        if not callable(rule) or rule in (stop_text, stop_time, stop_unsure):
+            raise CourseError(
+                f"{rule!r} no es una regla de parada. Se crean así: "
+                "stop_text(tokenizer, texto), stop_time(segundos) o "
+                "stop_unsure(probabilidad)."
+            )
+    return rules
 
 
 def _check_ends(model, stop_ids: Iterable[int]) -> set[int]:

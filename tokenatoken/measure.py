@@ -111,14 +111,10 @@ def measure_generation(
             "o más, y para fiarse, 5 o más."
         )
     check_ids(model, ids)
-    variants = variants or {
-        "con caché": lambda: make_cache(model),
-        "sin caché": lambda: None,
-    }
-    results = {
-        name: GenerationTiming(name, ids.shape[1], new_tokens)
-        for name in variants
-    }
+    both = {"con caché": lambda: make_cache(model), "sin caché": lambda: None}
+    variants = variants or both
+    case = ids.shape[1], new_tokens
+    results = {name: GenerationTiming(name, *case) for name in variants}
     for name, new_cache in variants.items():
         _attempt(results[name], model, ids, min(2, new_tokens), new_cache)
     try:

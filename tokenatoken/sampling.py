@@ -13,7 +13,7 @@ import torch
 
 from . import CourseError
 
-TINIEST = 1e-30  # por debajo, dividir los logits se sale de fp32
+_TINIEST = 1e-30  # por debajo, dividir los logits se sale de fp32
 
 
 def apply_temperature(
@@ -183,7 +183,7 @@ def check_settings(
             f"temperature={temperature!r} no vale: tiene que ser un número "
             "mayor o igual que 0 (0 es elegir siempre el mejor token)."
         )
-    if 0 < temperature < TINIEST:
+    if 0 < temperature < _TINIEST:
         raise CourseError(
             f"temperature={temperature!r} es tan pequeña que los logits se "
             "desbordan. Para elegir siempre el mejor token, usa 0."

@@ -12,7 +12,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from tokenatoken import forward, generation, sampling, text
+from tokenatoken import forward, generation, sampling
+from tokenatoken import text as text_module
 from tokenatoken.cache import make_cache
 from tokenatoken.model import load_tokenizer
 
@@ -30,7 +31,7 @@ def definitions(notebook: str, *names: str) -> dict:
         DynamicCache=DynamicCache,
         DynamicLayer=DynamicLayer,
     )
-    for helper in (generation, forward, text):
+    for helper in (generation, forward, text_module):
         space |= {k: v for k, v in vars(helper).items() if k[0] != "_"}
     cells = nbformat.read(NOTEBOOKS + notebook, 4).cells
     for cell in cells:
@@ -106,7 +107,7 @@ def test_the_pieces_of_unit_05(text):
     tokenizer = load_tokenizer("smollm2")
     ids = tokenizer.encode(text)
     ours = list(UNIT5["pieces_of"](tokenizer, ids))
-    assert ours == list(text.text_pieces(tokenizer, ids))
+    assert ours == list(text_module.text_pieces(tokenizer, ids))
 
 
 def notebook_cache(kind):

@@ -80,7 +80,9 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["a b → c (x)"],
         ),
         (
-            lambda: show.cache_growth(["a", "b", "🤖", "d"], 2, "T").picture(),
+            lambda: boxes.cache_growth(
+                ["a", "b", "🤖", "d"], 2, "T"
+            ).picture(),
             ["Sin caché: pasan 5 tokens", "Con caché: pasan 3 tokens"],
         ),
         (
@@ -92,7 +94,7 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["T4: 320 GB/s", "a (2,0 GB): 3,0 a 4,0 ms; suelo 6,2 ms"],
         ),
         (
-            lambda: show.steps_strip(
+            lambda: boxes.steps_strip(
                 [("·a", [("·a", 0.5), ("🤖", 0.1)])], "T"
             ).picture(),
             ["1. ·a: ·a 50 %, 🤖 10 %"],

@@ -9,7 +9,6 @@ from .convert import fetch_weights
 from .download import WeightsError
 from .load import (
     MODELS,
-    TOKENIZERS,
     MemoryShortage,
     environment_report,
     free_memory,
@@ -21,7 +20,6 @@ from .load import (
 
 __all__ = [
     "MODELS",
-    "TOKENIZERS",
     "MemoryShortage",
     "WeightsError",
     "environment_report",

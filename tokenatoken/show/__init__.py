@@ -3,14 +3,7 @@
 Es un servicio: dibuja, y ninguna idea del curso está aquí.
 """
 
-from .boxes import (
-    cache_growth,
-    diagram,
-    flow,
-    steps_strip,
-    surprise_strip,
-    token_strip,
-)
+from .boxes import diagram, flow, surprise_strip, token_strip
 from .charts import (
     before_after,
     curves,

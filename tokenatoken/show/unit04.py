@@ -44,23 +44,24 @@ def sampling_explorer(
         return words, bars(labels, pair[0], title, pair[1])
 
     values, ids = ordered(text)
-    sizes = [(str(n), n) for n in SIZES] + [("todos", 0)]
     return explorer(
         draw,
         states=_states(
             values, [token_label(tokenizer, int(i)) for i in ids[:40]]
         ),
         still=dict(top_k=5),
-        prompt=widgets.Text(
-            text,
-            description="Prompt",
-            continuous_update=False,
-            layout=widgets.Layout(width="100%"),
-        ),
-        T=widgets.FloatSlider(1, min=0, max=2.5, step=0.1, description="T"),
-        top_k=widgets.SelectionSlider(
-            options=sizes, value=0, description="top-k"
-        ),
+        **_knobs(text),
+    )
+
+
+def _knobs(text: str) -> dict:
+    wide = dict(layout=widgets.Layout(width="100%"), continuous_update=False)
+    sizes = [(str(n), n) for n in SIZES] + [("todos", 0)]
+    choice = dict(options=sizes, value=0, description="top-k")
+    return dict(
+        prompt=widgets.Text(text, description="Prompt", **wide),
+        T=_slider("T", 1, 0, 2.5, 0.1),
+        top_k=widgets.SelectionSlider(**choice),
         top_p=_slider("top-p", 1, 0.05, 1, 0.05),
         min_p=_slider("min-p", 0, 0, 0.5, 0.02),
     )

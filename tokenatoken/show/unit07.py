@@ -39,22 +39,16 @@ def cost_explorer(ttft_per_token: float, tpot: float) -> widgets.VBox:
             "ttft_per_token": ttft_per_token,
             "tpot": tpot,
         },
-        tokens_in=_slider(
-            widgets.IntSlider, "Tokens de entrada", 1000, 10, 20_000, 10
-        ),
-        tokens_out=_slider(
-            widgets.IntSlider, "Tokens de salida", 300, 1, 4000, 1
-        ),
-        price_in=_slider(
-            widgets.FloatSlider, "Entrada, por millón", 1.0, 0, 10, 0.05
-        ),
-        price_out=_slider(
-            widgets.FloatSlider, "Salida, por millón", 4.0, 0, 40, 0.05
-        ),
+        tokens_in=_slider("Tokens de entrada", 1000, 10, 20_000, 10),
+        tokens_out=_slider("Tokens de salida", 300, 1, 4000, 1),
+        price_in=_slider("Entrada, por millón", 1.0, 0, 10, 0.05),
+        price_out=_slider("Salida, por millón", 4.0, 0, 40, 0.05),
     )
 
 
-def _slider(kind, name: str, value, low, high, step):
+def _slider(name: str, value, low, high, step):
+    whole = isinstance(value, int)
+    kind = widgets.IntSlider if whole else widgets.FloatSlider
     limits = dict(min=low, max=high, step=step)
     style = dict(description_width="150px")
     layout = widgets.Layout(width="520px")
