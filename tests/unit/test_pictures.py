@@ -164,6 +164,23 @@ def test_axes_have_a_decimal_comma(monkeypatch, log):
     assert not any("$" in text for text in seen), "potencias de diez"
 
 
+def test_legends_groups_and_titles_have_it_too(monkeypatch):
+    seen = []
+    real = picture.png_of
+
+    def spy(figure):
+        figure.canvas.draw()
+        texts = figure.findobj(picture.Text)
+        seen.extend(t.get_text() for t in texts if t.get_visible())
+        return real(figure)
+
+    monkeypatch.setattr(picture, "png_of", spy)
+    table = pd.DataFrame({"T = 0.5": [1], "T = 1.5": [2]}, index=["p = 0.9"])
+    shown = show.grouped_bars(table, "De 0.5 a 1.5", "X")
+    assert {"T = 0,5", "T = 1,5", "p = 0,9", "De 0,5 a 1,5"} <= set(seen)
+    assert not re.search(r"\d\.\d", " ".join(seen) + shown.text)
+
+
 CANVAS = {
     "barras": boxes.bars(["a<b", "·🤖"], [0.75, 0.0], "T", [0.5, 0.5], 0),
     "pasos": boxes.steps_strip([("·a", [("·a", 0.5)])] * 14, "T", 11),

@@ -7,12 +7,14 @@ de cajas y rótulos. No sabe nada de lo que se dibuja.
 import base64
 import html
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, ScalarFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter, ScalarFormatter
 
 from .. import number
 
@@ -89,7 +91,14 @@ class Drawing:
         self.lines = []  # lo que dirá el texto, línea a línea
 
     def finish(self, title: str) -> None:
-        text = f"{title}.\n" + "\n".join(self.lines)
+        for words in self.figure.findobj(Text):  # leyendas, notas, título
+            words.set_text(comma(words.get_text()))
+        for axes in self.all:
+            for axis in (axes.xaxis, axes.yaxis):
+                marks = axis.get_major_formatter()
+                if isinstance(marks, FixedFormatter):
+                    marks.seq = [comma(mark) for mark in marks.seq]
+        text = comma(f"{title}.\n" + "\n".join(self.lines))
         self.picture = Picture(png_of(self.figure), text)
 
 
@@ -124,7 +133,12 @@ class Comma(ScalarFormatter):
     """Los números de un eje, con coma decimal."""
 
     def __call__(self, x, pos=None) -> str:
-        return super().__call__(x, pos).replace(".", ",")
+        return comma(super().__call__(x, pos))
+
+
+def comma(text: str) -> str:
+    """El texto con la coma decimal: «T = 0.7» → «T = 0,7»."""
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", str(text))
 
 
 def plain_log(axis) -> None:
