@@ -8,13 +8,13 @@ import base64
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, FuncFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter
 
 from .. import number
 
@@ -93,11 +93,9 @@ class Drawing:
     def finish(self, title: str) -> None:
         for words in self.figure.findobj(Text):  # leyendas, notas, título
             words.set_text(comma(words.get_text()))
-        for axes in self.all:
-            for axis in (axes.xaxis, axes.yaxis):
-                marks = axis.get_major_formatter()
-                if isinstance(marks, FixedFormatter):
-                    marks.seq = [comma(mark) for mark in marks.seq]
+        for axis in (axis for axes in self.all for axis in _both(axes)):
+            marks = axis.get_major_formatter()
+            axis.set_major_formatter(FuncFormatter(_commas(marks)))
         text = comma(f"{title}.\n" + "\n".join(self.lines))
         self.picture = Picture(png_of(self.figure), text)
 
@@ -115,8 +113,6 @@ def drawing(
         result = Drawing(height, rows, columns, **options)
         for axes in result.all:
             axes.grid(alpha=0.3)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(Comma())
         if len(result.all) == 1:
             result.axes.set_title(title, loc="left")
         else:
@@ -129,11 +125,18 @@ def drawing(
             plt.close(result.figure)
 
 
-class Comma(ScalarFormatter):
-    """Los números de un eje, con coma decimal."""
+def _both(axes) -> tuple:
+    return axes.xaxis, axes.yaxis
 
-    def __call__(self, x, pos=None) -> str:
-        return comma(super().__call__(x, pos))
+
+def _commas(marks: Callable) -> Callable:
+    """El mismo rótulo de cada marca, con coma."""
+
+    def label(value, place=None) -> str:
+        marks.set_locs(marks.axis.get_majorticklocs())
+        return comma(marks(value, place))
+
+    return label
 
 
 def comma(text: str) -> str:
