@@ -1,7 +1,18 @@
 """Token a token: el ayudante pequeño que importan los cuadernos del curso.
 
-Cada módulo hace una cosa y dice qué no sabe hacer. Las importaciones solo
-bajan: weights → runtime → (sampling, cache, generation, …) → plots → widgets.
+Un archivo de aquí arriba es una idea que el cuaderno escribe antes a mano; una
+carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
+
+    tokens                  un texto como ids
+    sampling · cache        elegir un token · guardar K y V
+    forward                 ids → logits: el único sitio que llama al modelo
+    generation · text       el bucle, paso a paso · su texto, sin partir letras
+    measure · measurements  cronometrar · guardar y comparar
+    model/    del archivo al modelo cargado
+    show/     figuras y exploradores
+    checks/   la corrección de los laboratorios
+
+Quien estudia importa de estos archivos y de lo que exporta cada carpeta.
 """
 
 __version__ = "0.1.0"

@@ -12,17 +12,28 @@ from . import CourseError
 
 
 class _OurLayer(DynamicLayer):
-    def _receive(self, key_states, value_states) -> None:
+    def _receive(self, keys, values) -> None:
         """Prepara la capa para lo nuevo, o dice por qué no le va."""
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        _check_fit(self.keys, key_states)
+            self.lazy_initialization(keys, values)
+        elif self.get_seq_length() and _kind(self.keys) != _kind(keys):
+            raise CourseError(
+                f"La caché guarda K de {_kind(self.keys)} y llega de "
+                f"{_kind(keys)} (filas, cabezas, head_dim, precisión, "
+                "dispositivo): nada de eso puede cambiar a medias. Crea otra "
+                "con make_cache(model)."
+            )
 
     def reset(self) -> None:
         """Olvida lo guardado. En transformers 5.15 el de la biblioteca solo
         pone ceros, y la longitud se queda."""
         self.keys = self.values = None
         self.is_initialized = False
+
+
+def _kind(keys: torch.Tensor) -> tuple:
+    rows, heads, _, size = keys.shape
+    return rows, heads, size, str(keys.dtype), str(keys.device)
 
 
 class ConcatLayer(_OurLayer):
@@ -60,34 +71,141 @@ class PreallocatedLayer(_OurLayer):
         self._receive(key_states, value_states)
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
-        keys, values = self._stores(key_states, start, end)
+        if not self._fits(key_states, start, end):
+            self._reserve(key_states, value_states, start, end)
+        keys, values = self._store
         keys[:, :, start:end] = key_states
         values[:, :, start:end] = value_states
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def _stores(self, like, start: int, end: int):
-        """Las dos reservas, con sitio para `end` y lo ya guardado dentro."""
-        fits = self._store is not None and self._store[0].shape[2] >= end
-        mine = fits and (start == 0 or _shares(self.keys, self._store[0]))
-        if not mine or self._store[0].shape[0] != like.shape[0]:
-            self.room = max(self.room, end if start == 0 else 2 * end)
-            shape = (*like.shape[:2], self.room, like.shape[3])
-            with torch.inference_mode(False):  # para poder escribir siempre
-                store = [like.new_empty(shape) for _ in range(2)]
+    def _fits(self, new, start: int, end: int) -> bool:
+        """Si la reserva tiene sitio y lo guardado sigue siendo su comienzo
+        (deja de serlo si otro reordena o copia las filas)."""
+        if self._store is None or self._store[0].shape[2] < end:
+            return False
+        if start and self.keys.data_ptr() != self._store[0].data_ptr():
+            return False
+        return self._store[0].shape[0] == new.shape[0]
+
+    def _reserve(self, keys, values, start: int, end: int) -> None:
+        """Reserva sitio de sobra y copia en él lo ya guardado."""
+        self.room = max(self.room, 2 * end if start else end)
+        with torch.inference_mode(False):  # para poder escribir siempre
+            store = [
+                like.new_empty(*like.shape[:2], self.room, like.shape[3])
+                for like in (keys, values)  # V puede no medir lo que K
+            ]
+        for place, kept in zip(store, (self.keys, self.values)):
             if start:
-                store[0][:, :, :start] = self.keys
-                store[1][:, :, :start] = self.values
-            self._store = store
-        return self._store
+                place[:, :, :start] = kept
+        self._store = store
 
 
 def make_cache(model, layer_class=PreallocatedLayer, **options) -> Cache:
     """Una caché vacía para ese modelo, con una capa `layer_class(**options)`
-    por capa del modelo. Vive fuera de él: tirarla es dejar de usarla."""
-    config = model.config.get_text_config(decoder=True)
-    layers = range(config.num_hidden_layers)
+    por capa del modelo. Vive fuera de él: tirarla es dejar de usarla.
+
+    Guarda todos los tokens, también en las capas de ventana deslizante, que
+    solo miran los últimos: el resultado es el mismo y ocupa más.
+    """
+    _need_keys_and_values(model)
+    layers = range(_decoder(model).num_hidden_layers)
     return Cache(layers=[layer_class(**options) for _ in layers])
+
+
+def missing(ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """Lo que la caché aún no guarda de `ids` (`[B, n]`): `[B, m]`."""
+    return ids if cache is None else ids[:, int(cache.get_seq_length()) :]
+
+
+def remember(cache: Cache, ids: torch.Tensor, mask=None) -> None:
+    """Apunta en la caché qué ids guarda, y si llevaban relleno."""
+    cache.held_ids, cache.padded = ids, mask is not None
+
+
+def check_cache(model, cache: Cache, ids: torch.Tensor, mask=None) -> None:
+    """Lanza `ValueError` si esa caché no sirve para seguir `ids` (`[B, n]`)
+    con ese modelo: de otro modelo, de otro lote, con otro texto, sin nada
+    nuevo que procesar, o a medias por haber interrumpido un forward.
+
+    El texto que guarda se sabe si lo escribió el curso (`remember`).
+    """
+    if not isinstance(cache, Cache):
+        raise CourseError(
+            f"Esperaba una caché y he recibido {type(cache).__name__}. Se crea "
+            "así: make_cache(model)."
+        )
+    _need_keys_and_values(model)
+    kept = _kept(model, cache)
+    if kept == 0:
+        return
+    if kept >= ids.shape[1]:
+        raise CourseError(
+            f"La caché ya guarda {kept} tokens y el prompt tiene "
+            f"{ids.shape[1]}: no queda ninguno que dé los logits del "
+            "siguiente. Usa una caché nueva, o deja fuera el último con "
+            f"cache.crop({ids.shape[1] - 1 - kept})."
+        )
+    rows = cache.layers[0].keys.shape[0]
+    if rows != ids.shape[0]:
+        raise CourseError(
+            f"La caché guarda {rows} fila(s) y los ids traen {ids.shape[0]}: "
+            "es de otro lote. Crea otra con make_cache(model)."
+        )
+    if mask is None and getattr(cache, "padded", False):
+        raise CourseError(
+            "El prefill llevaba relleno: pasa también aquí la máscara, "
+            f"{list(ids.shape)}, o el modelo lo leerá como texto."
+        )
+    _check_text(cache, ids, kept)
+
+
+def _check_text(cache: Cache, ids: torch.Tensor, kept: int) -> None:
+    held = getattr(cache, "held_ids", ids)[:, :kept].to(ids.device)
+    same = (held == ids[:, : held.shape[1]]).all(0)  # [kept]
+    shared = int(same.long().cumprod(0).sum())
+    if shared < held.shape[1]:
+        raise CourseError(
+            f"La caché guarda otro texto: solo coinciden los {shared} primeros "
+            f"tokens de {kept}. Crea otra con make_cache(model), o quítale "
+            f"los que sobran con cache.crop({shared - kept})."
+        )
+
+
+def _kept(model, cache: Cache) -> int:
+    """Cuántos tokens guarda; todas las capas tienen que decir lo mismo, menos
+    las que usan K y V de otra (Gemma 3n), que no guardan nada."""
+    config = _decoder(model)
+    total = config.num_hidden_layers
+    filled = total - (getattr(config, "num_kv_shared_layers", 0) or 0)
+    if len(cache.layers) not in (0, filled, total):
+        raise CourseError(
+            f"La caché tiene {len(cache.layers)} capas y el modelo, {total}: "
+            "es de otro modelo. Crea una para este con make_cache(model)."
+        )
+    own = cache.layers[:filled]
+    lengths = {int(layer.get_seq_length()) for layer in own} or {0}
+    if len(lengths) > 1:
+        raise CourseError(
+            "La caché se quedó a medias: unas capas guardan más tokens que "
+            "otras, quizá porque interrumpiste un forward. Crea otra con "
+            "make_cache(model)."
+        )
+    return lengths.pop()
+
+
+def _need_keys_and_values(model) -> None:
+    if getattr(model, "_is_stateful", False):
+        raise CourseError(
+            f"{type(model).__name__} no guarda solo K y V: lleva un estado "
+            "recurrente, y las cachés del curso no lo tienen. Úsalo sin caché "
+            "(cache=None)."
+        )
+
+
+def _decoder(model):
+    return model.config.get_text_config(decoder=True)
 
 
 def kv_cache_bytes(
@@ -123,31 +241,3 @@ def held_bytes(cache: Cache) -> int:
         for layer in filled
         for tensor in (layer.keys, layer.values)
     )
-
-
-def _shares(view: torch.Tensor, store: torch.Tensor) -> bool:
-    """Si la vista sigue siendo el comienzo de la reserva."""
-    return view.data_ptr() == store.data_ptr()
-
-
-def _check_fit(kept: torch.Tensor, new: torch.Tensor) -> None:
-    """Lanza `ValueError` si lo nuevo no puede ir detrás de lo guardado."""
-    if not kept.numel():
-        return
-    if kept.shape[0] != new.shape[0]:
-        raise CourseError(
-            f"La caché guarda un lote de {kept.shape[0]} y llegan "
-            f"{new.shape[0]} filas. El lote no puede cambiar a medias: crea "
-            "otra caché con make_cache."
-        )
-    if kept.shape[1] != new.shape[1] or kept.shape[3] != new.shape[3]:
-        raise CourseError(
-            f"La caché guarda {kept.shape[1]} cabezas de {kept.shape[3]} y "
-            f"llegan {new.shape[1]} de {new.shape[3]}: es de otro modelo. "
-            "Crea una para este con make_cache(model)."
-        )
-    if kept.dtype != new.dtype or kept.device != new.device:
-        raise CourseError(
-            f"La caché está en {kept.dtype} y {kept.device}, y llegan datos en "
-            f"{new.dtype} y {new.device}. Crea otra con make_cache."
-        )

@@ -10,20 +10,23 @@ from transformers import DynamicCache
 from tokenatoken.cache import (
     ConcatLayer,
     PreallocatedLayer,
+    check_cache,
     held_bytes,
     kv_cache_bytes,
     make_cache,
 )
-from tokenatoken.forward import all_logits, next_logits
-from tokenatoken.generation import (
-    check_cache,
-    decode_one,
-    generate_steps,
-    prefill,
-)
+from tokenatoken.forward import all_logits, forward, next_logits
+from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_config
 
-from .tiny import CONFIGS, VOCABULARY, random_ids, tiny_model
+from .tiny import (
+    CONFIGS,
+    RECURRENT,
+    UNUSUAL,
+    VOCABULARY,
+    random_ids,
+    tiny_model,
+)
 
 MAKERS = {
     "concatenar": partial(make_cache, layer_class=ConcatLayer),
@@ -32,7 +35,7 @@ MAKERS = {
     "biblioteca": lambda model: DynamicCache(config=model.config),
 }
 OURS = ["concatenar", "reservar", "reservar poco"]
-every_model = pytest.mark.parametrize("name", CONFIGS)
+every_model = pytest.mark.parametrize("name", CONFIGS | UNUSUAL)
 every_cache = pytest.mark.parametrize("kind", MAKERS)
 our_cache = pytest.mark.parametrize("kind", OURS)
 
@@ -61,6 +64,18 @@ def test_cache_changes_nothing(name, kind, n):
     assert cache.get_seq_length() == n + 13  # el último no hizo falta pasarlo
     library = model.generate(ids, do_sample=False, max_new_tokens=14)
     assert library[0, n:].tolist() == tokens(plain)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrent_model_is_refused_with_a_cache_and_works_without(name):
+    model, ids = tiny_model(name), random_ids(9)
+    with pytest.raises(ValueError, match="estado recurrente"):
+        make_cache(model)
+    for cache in (DynamicCache(config=model.config), DynamicCache()):
+        with pytest.raises(ValueError, match="estado recurrente"):
+            generate_steps(model, ids, max_new_tokens=2, cache=cache)
+    library = model.generate(ids, do_sample=False, max_new_tokens=8)
+    assert library[0, 9:].tolist() == tokens(run(model, ids, 8))
 
 
 @every_model
@@ -96,13 +111,13 @@ def test_padded_batch_is_each_row_alone(name, kind):
     model = tiny_model(name)
     ids, mask, rows = padded(name)
     cache = MAKERS[kind](model)
-    logits, seen = prefill(model, ids, cache, mask), []
+    prompt = ids.shape[1]
     for _ in range(6):
-        token = logits.argmax(-1)
-        seen.append(token)
-        mask = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], -1)
-        logits = decode_one(model, token, cache, mask)
-    ours = torch.stack(seen, -1).tolist()
+        token = next_logits(model, ids, cache, mask).argmax(-1)
+        ids = torch.cat([ids, token[:, None]], -1)
+        mask = torch.cat([mask, torch.ones_like(token)[:, None]], -1)
+    ours = ids[:, prompt:].tolist()
+    assert cache.get_seq_length() == prompt + 5
     assert ours == [tokens(run(model, row, 6)) for row in rows]
 
 
@@ -112,19 +127,21 @@ def test_padding_without_its_mask_is_wrong(kind):
     model = tiny_model("llama")
     ids, mask, rows = padded("llama")
     right = next_logits(model, rows[1])[0]
-    with_mask = prefill(model, ids, MAKERS[kind](model), mask)[1]
-    without = prefill(model, ids, MAKERS[kind](model))[1]
+    with_mask = next_logits(model, ids, MAKERS[kind](model), mask)[1]
+    without = next_logits(model, ids, MAKERS[kind](model))[1]
     torch.testing.assert_close(with_mask, right, atol=1e-4, rtol=1e-4)
     assert (without - right).abs().max() > 0.1
 
 
 @every_model
 @every_cache
-@pytest.mark.parametrize("chunk", [1, 4, 50])
-def test_prefill_in_chunks(name, kind, chunk):
+@pytest.mark.parametrize("size", [1, 4, 50])
+def test_a_prompt_in_chunks(name, kind, size):
     model, ids = tiny_model(name), random_ids(17)
     cache = MAKERS[kind](model)
-    logits = prefill(model, ids, cache, chunk=chunk)
+    with torch.inference_mode():
+        for part in ids.split(size, dim=1):
+            logits = forward(model, part, cache)
     torch.testing.assert_close(
         logits, next_logits(model, ids), atol=1e-4, rtol=1e-4
     )
@@ -186,7 +203,7 @@ def test_two_caches_do_not_touch_each_other(kind):
 def test_a_copy_can_take_another_way(kind):
     model, ids = tiny_model("qwen3"), random_ids(6)
     cache = MAKERS[kind](model)
-    prefill(model, ids, cache)
+    next_logits(model, ids, cache)
     twin = copy.deepcopy(cache)
     left = torch.cat([ids, torch.tensor([[7]])], -1)
     right = torch.cat([ids, torch.tensor([[9]])], -1)
@@ -212,36 +229,36 @@ def test_reset_forgets_everything(kind):
 def test_preallocated_does_not_copy_while_there_is_room():
     model, ids = tiny_model("llama"), random_ids(6)
     cache = make_cache(model, room=32)
-    prefill(model, ids, cache)
+    next_logits(model, ids, cache)
     place = cache.layers[0].keys.data_ptr()
     for token in (3, 4, 5):
-        decode_one(model, torch.tensor([token]), cache)
+        forward(model, torch.tensor([[token]]), cache)
         assert cache.layers[0].keys.data_ptr() == place
     assert cache.layers[0].room == 32
     run_on = torch.arange(1, 41)[None]
     cache = make_cache(model, room=32)
-    prefill(model, run_on, cache)
+    next_logits(model, run_on, cache)
     assert cache.layers[0].room == 40  # un prompt mayor que la reserva
-    decode_one(model, torch.tensor([3]), cache)
+    forward(model, torch.tensor([[3]]), cache)
     assert cache.layers[0].room == 82  # y al llenarse, el doble
 
 
 def test_cache_made_in_inference_mode_can_grow_outside_it():
     model, ids = tiny_model("llama"), random_ids(6)
     cache = make_cache(model)
-    prefill(model, ids, cache)  # dentro lleva inference_mode
+    next_logits(model, ids, cache)  # dentro lleva inference_mode
     with torch.no_grad():
         model(torch.tensor([[3]]), past_key_values=cache)
     assert cache.get_seq_length() == 7
 
 
-@every_model
+@pytest.mark.parametrize("name", CONFIGS)
 @every_cache
 def test_bytes_of_the_formula_are_the_bytes_held(name, kind):
     model = tiny_model(name)
     ids = random_ids(6, rows=2)  # menos que la ventana deslizante
     cache = MAKERS[kind](model)
-    prefill(model, ids, cache)
+    next_logits(model, ids, cache)
     expected = kv_cache_bytes(model.config, 6, 2, torch.float32)
     assert held_bytes(cache) == expected == 2 * 4 * 2 * 8 * 6 * 2 * 4
 
@@ -285,7 +302,7 @@ def test_a_cache_that_already_has_it_all(kind):
     with pytest.raises(ValueError, match=r"crop\(-4\)"):
         generate_steps(model, ids, max_new_tokens=2, cache=cache)
     with pytest.raises(ValueError, match=r"crop\(-4\)"):
-        prefill(model, ids, cache)
+        next_logits(model, ids, cache)
     cache.crop(-4)
     assert tokens(run(model, ids, 4, cache=cache)) == first
 
@@ -299,24 +316,20 @@ def test_a_cache_of_another_model(kind):
         generate_steps(llama, ids, max_new_tokens=2, cache=cache)
     cache = MAKERS[kind](llama)
     for layer in cache.layers:
-        layer.update(torch.zeros(1, 3, 2, 8), torch.zeros(1, 3, 2, 8))
-    with pytest.raises(ValueError, match="no son las de este modelo"):
-        generate_steps(llama, ids, max_new_tokens=2, cache=cache)
-    with pytest.raises(ValueError, match="es de otro modelo"):
-        llama(ids, past_key_values=cache)
+        layer.update(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4))
+    with pytest.raises(ValueError, match="puede cambiar a medias"):
+        list(generate_steps(llama, ids, max_new_tokens=2, cache=cache))
 
 
 @our_cache
 def test_the_batch_may_not_change_midway(kind):
     model = tiny_model("llama")
     cache = MAKERS[kind](model)
-    prefill(model, random_ids(5, rows=2), cache)
-    with pytest.raises(ValueError, match="El lote no puede cambiar"):
-        decode_one(model, torch.tensor([1, 2, 3]), cache)
-    with pytest.raises(ValueError, match="este lote"):
+    next_logits(model, random_ids(5, rows=2), cache)
+    with pytest.raises(ValueError, match="puede cambiar a medias"):
+        model(random_ids(1, rows=3), past_key_values=cache)
+    with pytest.raises(ValueError, match="es de otro lote"):
         check_cache(model, cache, random_ids(8))
-    with pytest.raises(ValueError, match="un id por fila"):
-        decode_one(model, torch.tensor([[1], [2]]), cache)
 
 
 def test_dtype_may_not_change_midway():
@@ -333,13 +346,12 @@ def test_a_forward_interrupted_halfway_is_noticed(kind):
     cache = MAKERS[kind](model)
     hook = model.model.layers[2].register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prefill(model, ids, cache)
+        next_logits(model, ids, cache)
     hook.remove()
     longer = torch.cat([ids, random_ids(3, 4)], -1)
     for use in (
-        lambda: prefill(model, longer, cache),
+        lambda: next_logits(model, longer, cache),
         lambda: generate_steps(model, longer, max_new_tokens=2, cache=cache),
-        lambda: decode_one(model, torch.tensor([3]), cache),
     ):
         with pytest.raises(ValueError, match="a medias"):
             use()
@@ -347,24 +359,6 @@ def test_a_forward_interrupted_halfway_is_noticed(kind):
 
 def interrupt(*_):
     raise KeyboardInterrupt
-
-
-@every_cache
-def test_what_others_write_in_the_cache_is_noticed(kind):
-    model = tiny_model("llama")
-    first, second = random_ids(10, 1), random_ids(10, 2)
-    cache = MAKERS[kind](model)
-    prefill(model, first, cache)
-    cache.crop(-5)
-    with torch.inference_mode():  # sin pasar por nuestras funciones
-        model(second[:, :5], past_key_values=cache)
-    tail = random_ids(3, 3)
-    with pytest.raises(ValueError, match="5 primeros"):
-        prefill(model, torch.cat([first, tail], -1), cache)
-    mixed = torch.cat([first[:, :5], second[:, :5], tail], -1)
-    assert tokens(run(model, mixed, 4, cache=cache)) == tokens(
-        run(model, mixed, 4)
-    )
 
 
 def test_two_loops_may_not_share_a_cache():
@@ -375,9 +369,16 @@ def test_two_loops_may_not_share_a_cache():
     two = generate_steps(
         model, random_ids(9, 2), max_new_tokens=3, cache=cache
     )
+    next(one)
+    with pytest.raises(ValueError, match="otro texto"):
+        next(two)
     list(one)
     with pytest.raises(ValueError, match="otro texto"):
-        list(two)
+        list(
+            generate_steps(
+                model, random_ids(9, 2), max_new_tokens=3, cache=cache
+            )
+        )
 
 
 def test_masks_that_do_not_fit():
@@ -388,24 +389,24 @@ def test_masks_that_do_not_fit():
         (mask.flip(1), "relleno al final"),
     ):
         with pytest.raises(ValueError, match=words):
-            prefill(model, ids, make_cache(model), wrong)
+            next_logits(model, ids, make_cache(model), wrong)
     cache = make_cache(model)
-    prefill(model, ids, cache, mask)
+    next_logits(model, ids, cache, mask)
+    longer = torch.cat([ids, torch.tensor([[1], [2]])], -1)
     with pytest.raises(ValueError, match="llevaba relleno"):
-        decode_one(model, torch.tensor([1, 2]), cache)
+        next_logits(model, longer, cache)
 
 
 @pytest.mark.parametrize(
     "use, words",
     [
-        (lambda m, c: prefill(m, random_ids(3), "x"), "Esperaba una caché"),
-        (lambda m, c: prefill(m, random_ids(3), None), "Esperaba una caché"),
-        (lambda m, c: prefill(m, random_ids(3)[0], c), "forma"),
-        (lambda m, c: prefill(m, torch.tensor([[999]]), c), "no existe"),
-        (lambda m, c: prefill(m, random_ids(3), c, chunk=0), "chunk"),
-        (lambda m, c: prefill(m, random_ids(3), c, chunk=2.5), "chunk"),
-        (lambda m, c: prefill(m, random_ids(129), c), "contexto"),
-        (lambda m, c: decode_one(m, 3, c), "un id por fila"),
+        (
+            lambda m, c: next_logits(m, random_ids(3), "x"),
+            "Esperaba una caché",
+        ),
+        (lambda m, c: next_logits(m, random_ids(3)[0], c), "forma"),
+        (lambda m, c: next_logits(m, torch.tensor([[999]]), c), "no existe"),
+        (lambda m, c: next_logits(m, random_ids(129), c), "contexto"),
         (
             lambda m, c: generate_steps(
                 m, random_ids(3), max_new_tokens=2, cache=make_cache
@@ -425,9 +426,9 @@ def test_bad_arguments(use, words):
 def test_nothing_beyond_the_context():
     model = tiny_model("llama")
     full = make_cache(model)
-    prefill(model, random_ids(128), full)
-    with pytest.raises(ValueError, match="no cabe otro"):
-        decode_one(model, torch.tensor([1]), full)
+    next_logits(model, random_ids(128), full)
+    with pytest.raises(ValueError, match="caben 128"):
+        next_logits(model, random_ids(129), full)
     with pytest.raises(ValueError, match="128 del contexto"):
         generate_steps(
             model, random_ids(120), max_new_tokens=9, cache=make_cache(model)
@@ -439,7 +440,7 @@ def test_an_off_by_one_would_be_seen(kind):
     """La igualdad con la versión sin caché detecta el salto de posición."""
     model, ids = tiny_model("qwen2"), random_ids(9)
     cache = MAKERS[kind](model)
-    prefill(model, ids, cache)
+    next_logits(model, ids, cache)
     with torch.inference_mode():
         shifted = model(
             torch.tensor([[5]]),

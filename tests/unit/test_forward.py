@@ -55,7 +55,7 @@ def test_prompt_longer_than_the_context(monkeypatch):
         ([[-1, 3]], "El id -1 no existe"),
         ([1, 2], r"\[B, n\]"),
         ([[1.0, 2.0]], "enteros"),
-        ([[]], r"\[B, n\]"),
+        ([[]], "No hay ningún token"),
     ],
 )
 def test_bad_ids(ids, message):

@@ -1,5 +1,7 @@
 """El lector de GGUF, contra la biblioteca gguf."""
 
+import struct
+
 import gguf
 import numpy as np
 import pytest
@@ -40,3 +42,13 @@ def test_other_formats_are_refused(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(ValueError, match="no es un archivo GGUF"):
         read_gguf(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("count", [2**40, 2**62])
+def test_an_absurd_count_is_an_error_at_once(tmp_path, count):
+    """Un entero dañado no tiene al lector leyendo un minuto."""
+    head = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1)
+    field = struct.pack("<Q", 1) + b"x" + struct.pack("<IIQ", 9, 0, count)
+    (tmp_path / "x.gguf").write_bytes(head + field + bytes(10_000))
+    with pytest.raises(ValueError, match=f"lista de {count} elementos"):
+        read_gguf(tmp_path / "x.gguf")

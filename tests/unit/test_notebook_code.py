@@ -12,7 +12,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from tokenatoken import generation, sampling
+from tokenatoken import forward, generation, sampling
+from tokenatoken import text as text_module
 from tokenatoken.cache import make_cache
 from tokenatoken.model import load_tokenizer
 
@@ -30,7 +31,8 @@ def definitions(notebook: str, *names: str) -> dict:
         DynamicCache=DynamicCache,
         DynamicLayer=DynamicLayer,
     )
-    space |= {k: v for k, v in vars(generation).items() if k[0] != "_"}
+    for helper in (generation, forward, text_module):
+        space |= {k: v for k, v in vars(helper).items() if k[0] != "_"}
     cells = nbformat.read(NOTEBOOKS + notebook, 4).cells
     for cell in cells:
         if cell.cell_type != "code":
@@ -105,7 +107,7 @@ def test_the_pieces_of_unit_05(text):
     tokenizer = load_tokenizer("smollm2")
     ids = tokenizer.encode(text)
     ours = list(UNIT5["pieces_of"](tokenizer, ids))
-    assert ours == list(generation.text_pieces(tokenizer, ids))
+    assert ours == list(text_module.text_pieces(tokenizer, ids))
 
 
 def notebook_cache(kind):
@@ -157,7 +159,7 @@ def test_layers_of_unit_06_in_one_model(notebook_layer):
     test_cache.test_beam_search_reorders_our_layers("cuaderno")
     test_cache.test_two_caches_do_not_touch_each_other("cuaderno")
     test_cache.test_a_copy_can_take_another_way("cuaderno")
-    test_cache.test_prefill_in_chunks("llama", "cuaderno", 4)
+    test_cache.test_a_prompt_in_chunks("llama", "cuaderno", 4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

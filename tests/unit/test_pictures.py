@@ -3,7 +3,11 @@
 import html
 import io
 import itertools
+import json
+import re
 import warnings
+from pathlib import Path
+from xml.etree import ElementTree
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -11,13 +15,15 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForCausalLM
 
-from tokenatoken import number, plots, widgets
-from tokenatoken.checks.bench import tiny_config
+from tokenatoken import number, show
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_tokenizer
+from tokenatoken.show import boxes, explorer, picture, unit01, unit05
+from tokenatoken.show.explorer import STATES
+
+from .tiny import wide_model
 
 SMOLLM2 = load_tokenizer("smollm2")
 TOKENIZERS = {"SmolLM2": SMOLLM2, "MiniLM": load_tokenizer("minilm")}
@@ -28,57 +34,59 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
     "draw, words",
     [
         (
-            lambda: plots.token_strip(SMOLLM2, "Hola 🤖\n" * 30, "T"),
+            lambda: show.token_strip(SMOLLM2, "Hola 🤖\n" * 30, "T"),
             ["tokens", "H "],
         ),
-        (lambda: plots.token_strip(SMOLLM2, ""), ["0 tokens"]),
+        (lambda: show.token_strip(SMOLLM2, ""), ["0 tokens"]),
         (
-            lambda: plots.grouped_bars(TABLE, "T", "X"),
+            lambda: show.grouped_bars(TABLE, "T", "X"),
             ["uno: a 1,50", "b 4,00"],
         ),
-        (lambda: plots.line([1, 2], [5, 6], "T", "X", "Y"), ["1: 5, 2: 6"]),
+        (lambda: show.line([1, 2], [5, 6], "T", "X", "Y"), ["1 → 5, 2 → 6"]),
         (
-            lambda: plots.heatmap(
+            lambda: show.heatmap(
                 [[1, float("nan")], [0.5, 2]], "ab", "cd", "T"
             ),
             ["a: c 1,00\n", "b: c 0,50, d 2,00"],
         ),
         (
-            lambda: plots.flow([("a", "[1]", "x"), ("b", "[2]", "y")], "T"),
+            lambda: show.flow([("a", "[1]", "x"), ("b", "[2]", "y")], "T"),
             ["a [1]: x", "b [2]: y"],
         ),
         (
-            lambda: plots.curves(
+            lambda: show.curves(
                 [1, 10], {"a": [0, 1], "b": [2, 3]}, *"TXY", log=True
             ),
             ["a: 1 → 0,00, 10 → 1,00", "b: 1 → 2,00"],
         ),
         (
-            lambda: plots.before_after(
+            lambda: show.before_after(
                 ["a", "b"], [0.6, 0.4], {"k = 1": [1.0, 0.0]}, "T"
             ),
             ["k = 1: a 0,60 → 1,00, b 0,40 → fuera"],
         ),
         (
-            lambda: plots.roulette(["a", "b"], [0.6, 0.4], [0.59, 0.61], "T"),
+            lambda: show.roulette(["a", "b"], [0.6, 0.4], [0.59, 0.61], "T"),
             ["a hasta 0,60", "0,59 → a, 0,61 → b"],
         ),
         (
-            lambda: plots.scatter([1, 90], [1000, 2], "ab", *"TXY", [0, 1]),
+            lambda: show.scatter([1, 90], [1000, 2], "ab", *"TXY", [0, 1]),
             ["a: 1,0; 1\u202f000", "b: 90,0; 2"],
         ),
         (
-            lambda: plots.diagram(
+            lambda: show.diagram(
                 {"a\nb": (1, 0, 0), "c": (5, 1, 1)}, [("a\nb", "c", "x")], "T"
             ),
             ["a b → c (x)"],
         ),
         (
-            lambda: plots.cache_growth(["a", "b", "🤖", "d"], 2, "T"),
+            lambda: boxes.cache_growth(
+                ["a", "b", "🤖", "d"], 2, "T"
+            ).picture(),
             ["Sin caché: pasan 5 tokens", "Con caché: pasan 3 tokens"],
         ),
         (
-            lambda: plots.roofline(
+            lambda: show.roofline(
                 {"T4": 320},
                 [("a", 2.0, 3, 4, "T4"), ("b", 2.0, 9, 9, "T4")],
                 "T",
@@ -86,13 +94,13 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["T4: 320 GB/s", "a (2,0 GB): 3,0 a 4,0 ms; suelo 6,2 ms"],
         ),
         (
-            lambda: plots.steps_strip(
+            lambda: boxes.steps_strip(
                 [("·a", [("·a", 0.5), ("🤖", 0.1)])], "T"
-            ),
+            ).picture(),
             ["1. ·a: ·a 50 %, 🤖 10 %"],
         ),
         (
-            lambda: plots.surprise_strip(["·a", "🤖"], [0.04, 30.0], "T"),
+            lambda: show.surprise_strip(["·a", "🤖"], [0.04, 30.0], "T"),
             ["T: ·a 0,0 | 🤖 30,0"],
         ),
     ],
@@ -109,16 +117,23 @@ def test_each_figure_is_an_image_and_a_text(draw, words):
 
 
 def test_figures_are_byte_stable():
-    one, two = (plots.grouped_bars(TABLE, "T", "X").png for _ in range(2))
+    one, two = (show.grouped_bars(TABLE, "T", "X").png for _ in range(2))
     assert one == two
 
 
-def test_picture_shows_its_text_folded(monkeypatch):
+@pytest.fixture
+def published(monkeypatch):
+    """Lo que se enseña: (argumentos, opciones) de cada `display`."""
     shown = []
     monkeypatch.setattr(
         "IPython.display.display", lambda *a, **k: shown.append((a, k))
     )
-    plots.line([1, 2], [5, 6], "T <b>", "X", "Y")._ipython_display_()
+    return shown
+
+
+def test_picture_shows_its_text_folded(published):
+    shown = published
+    show.line([1, 2], [5, 6], "T <b>", "X", "Y")._ipython_display_()
     (bundle,), options = shown[0]
     assert bundle["text/plain"] == options["metadata"]["image/png"]["alt"]
     assert (
@@ -127,174 +142,246 @@ def test_picture_shows_its_text_folded(monkeypatch):
     )
 
 
+def numbers_of(axes) -> list[str]:
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+    return [label.get_text() for label in labels]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_axes_have_a_decimal_comma(monkeypatch, log):
+    seen = []
+    real = picture.png_of
+
+    def spy(figure):
+        figure.canvas.draw()
+        seen.extend(numbers_of(figure.axes[0]))
+        return real(figure)
+
+    monkeypatch.setattr(picture, "png_of", spy)
+    show.curves([0.25, 0.5, 1.5], {"a": [0.1, 0.2, 0.3]}, *"TXY", log=log)
+    assert any("," in text for text in seen), seen
+    assert not any("." in text for text in seen), seen
+    assert not any("$" in text for text in seen), "potencias de diez"
+
+
+def test_legends_groups_and_titles_have_it_too(monkeypatch):
+    seen = []
+    real = picture.png_of
+
+    def spy(figure):
+        figure.canvas.draw()
+        texts = figure.findobj(picture.Text)
+        seen.extend(t.get_text() for t in texts if t.get_visible())
+        return real(figure)
+
+    monkeypatch.setattr(picture, "png_of", spy)
+    table = pd.DataFrame({"T = 0.5": [1], "T = 1.5": [2]}, index=["p = 0.9"])
+    shown = show.grouped_bars(table, "De 0.5 a 1.5", "X")
+    assert {"T = 0,5", "T = 1,5", "p = 0,9", "De 0,5 a 1,5"} <= set(seen)
+    assert not re.search(r"\d\.\d", " ".join(seen) + shown.text)
+
+
+CANVAS = {
+    "barras": boxes.bars(["a<b", "·🤖"], [0.75, 0.0], "T", [0.5, 0.5], 0),
+    "pasos": boxes.steps_strip([("·a", [("·a", 0.5)])] * 14, "T", 11),
+    "atención": boxes.heat([[1, 0], [0.25, 0.75]], ["a", "b"], "T"),
+    "caché": boxes.cache_growth(list("abcd"), 2, "T", 1),
+    "tokens": boxes.token_canvas(SMOLLM2, SMOLLM2.encode("Hola 🤖"), "T"),
+}
+
+
+@pytest.mark.parametrize("name", CANVAS)
+def test_one_drawing_serves_the_control_and_the_still(name):
+    """El SVG y la imagen dicen lo mismo: los mismos rótulos, las mismas
+    cajas, en el mismo lienzo."""
+    canvas = CANVAS[name]
+    root = ElementTree.fromstring(canvas.svg())
+    words = [t.text or "" for t in root.iter("text")]
+    assert words == [label["words"] for label in canvas.labels]
+    assert len(list(root.iter("rect"))) == len(canvas.boxes)
+    said = canvas.picture().text
+    assert root.get("aria-label").split() == said.split()
+    image = Image.open(io.BytesIO(canvas.picture().png))
+    wide, high = (float(x) for x in root.get("viewBox").split()[2:])
+    assert image.width == wide and abs(image.height - high) <= 1
+    for label in canvas.labels:
+        assert 0 <= label["x"] <= wide and 0 <= label["y"] <= high, label
+
+
+def test_steps_are_drawn_around_the_current_one():
+    canvas = CANVAS["pasos"]
+    assert canvas.about.splitlines()[1].startswith("5. ")
+    assert canvas.about.count("\n") == 10
+
+
 @pytest.fixture
-def explorer(monkeypatch):
-    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
-    box = widgets.token_explorer(TOKENIZERS, "Hola mundo")
-    area, controls, pieces, counts = box.children
-    return area, *controls.children, pieces, counts
+def tiny():
+    """Modelo diminuto con el vocabulario de SmolLM2."""
+    return wide_model(len(SMOLLM2))
 
 
-def test_explorer_reacts_to_text_vocabulary_and_price(explorer):
-    area, which, price, pieces, counts = explorer
-    assert pieces.value.count("<span") == 4 and "2 palabras" in counts.value
-    area.value = "peluche"
-    assert pieces.value.count("<span") == 3 and "1 palabras" in counts.value
-    which.value = "MiniLM"
-    assert "##che" in pieces.value
-    before = counts.value
-    price.value = 9.0
-    assert counts.value != before and "0,000027" in counts.value
-
-
-@pytest.mark.parametrize(
-    "text", ["", "   ", "<script>alert(1)</script>", "🤖" * 5]
+MAPS = torch.softmax(
+    torch.ones(3, 2, 4, 4).tril().log() + torch.arange(4), dim=-1
 )
-def test_explorer_survives_odd_texts(explorer, text):
-    area, _, _, pieces, _ = explorer
-    area.value = text
-    assert "<script" not in pieces.value
 
 
-def test_explorer_counts_everything_but_draws_a_part(explorer):
-    area, _, _, pieces, counts = explorer
-    area.value = "a " * 3000
-    assert pieces.value.count("<span") == 2000 and "tokens más" in pieces.value
-    assert "3\u202f000 palabras" in counts.value
+def made(name: str, tiny) -> ipywidgets.VBox:
+    """Cada explorador, con datos de verdad o casi."""
+    ids = prompt_ids(tiny, SMOLLM2, "Hola")
+    steps = list(generate_steps(tiny, ids, max_new_tokens=4, stop_ids=()))
+    logits = torch.linspace(-3, 3, len(SMOLLM2))
+    cached = SMOLLM2.encode("uno dos tres cuatro cinco")
+    return {
+        "tokens": lambda: show.token_explorer(TOKENIZERS, "Hola mundo"),
+        "attention": lambda: show.attention_explorer(MAPS, list("abcd"), 2, 1),
+        "temperature": lambda: show.temperature_explorer(logits, SMOLLM2, 4),
+        "sampling": lambda: show.sampling_explorer(tiny, SMOLLM2, "Hola"),
+        "steps": lambda: show.generation_explorer(SMOLLM2, "Hola", steps),
+        "cache": lambda: show.cache_explorer(SMOLLM2, cached, 3, 1024),
+        "cost": lambda: show.cost_explorer(0.01, 0.2),
+    }[name]()
 
 
-def test_widget_and_still_share_one_output(monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        widgets, "display", lambda data, **k: shown.append(data)
-    )
-    widgets.token_explorer(TOKENIZERS, "Hola")
-    assert set(shown[0]) == {
+MOVES = {
+    "tokens": [("text", "peluche"), ("vocabulary", "MiniLM"), ("price", 9.0)],
+    "attention": [("layer", 0), ("head", 0)],
+    "temperature": [("T", 2.5), ("T", 0.0)],
+    "sampling": [
+        ("T", 2.0),
+        ("top_k", 5),
+        ("min_p", 0.5),
+        ("top_p", 0.3),
+        ("prompt", "Otra cosa"),
+    ],
+    "steps": [("step", 2), ("step", 4)],
+    "cache": [("step", 2)],
+    "cost": [("tokens_in", 2000), ("tokens_out", 101), ("price_in", 5.0)]
+    + [("price_out", 20.0)],
+}
+
+
+def opened(name, tiny, published):
+    """Un explorador: sus mandos por nombre, lo que dice y lo que dibuja."""
+    box = made(name, tiny)
+    knobs, facts, drawing = box.children
+    (bundle,), _ = published[0]
+    names = bundle[STATES]["controls"]
+    return dict(zip(names, knobs.children)), facts, drawing, bundle
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_explorer_follows_its_controls(name, tiny, published):
+    knobs, facts, drawing, _ = opened(name, tiny, published)
+    assert {knob for knob, _ in MOVES[name]} == set(knobs), "mandos sin probar"
+    for knob, value in MOVES[name]:
+        old, before = knobs[knob].value, facts.value + drawing.value
+        knobs[knob].value = value
+        assert facts.value + drawing.value != before, knob
+        assert "<svg" in drawing.value and "aria-label" in drawing.value
+        knobs[knob].value = old
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_explorer_publishes_a_still_its_text_and_its_states(
+    name, tiny, published
+):
+    _, _, _, bundle = opened(name, tiny, published)
+    assert set(bundle) == {
         "application/vnd.jupyter.widget-view+json",
         "image/png",
         "text/plain",
+        STATES,
     }
+    assert "<details>" in published[1][0][0].data
+    states = bundle[STATES]
+    assert states["kind"] == name
+    plain = json.dumps(states, allow_nan=False)  # JSON sin más
+    assert json.loads(plain) == states and len(plain) < 100_000
+    for knob in states["controls"].values():
+        assert knob["label"] and ("value" in knob)
 
 
-def test_attention_explorer_follows_its_sliders(monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        widgets, "display", lambda data, **k: shown.append(data)
-    )
-    maps = torch.rand(3, 2, 4, 4).tril()
-    maps = maps / maps.sum(-1, keepdim=True)
-    box = widgets.attention_explorer(maps, list("abcd"), layer=2, head=1)
-    sliders, picture = box.children
-    layer, head = sliders.children
-    assert "Capa 2, cabeza 1" in picture.value
-    assert "capa 2, cabeza 1" in shown[0]["text/plain"]
-    layer.value, head.value = 0, 0
-    assert 'aria-label="Capa 0, cabeza 0.' in picture.value
-    assert picture.value.count("<rect") == 10, "solo el triángulo"
-    assert (layer.max, head.max) == (2, 1)
+def test_what_each_explorer_says(tiny, published):
+    knobs, facts, drawing, _ = opened("tokens", tiny, published)
+    assert "2 palabras" in facts.value and drawing.value.count("<rect") == 4
+    knobs["text"].value, knobs["price"].value = "peluche", 9.0
+    assert drawing.value.count("<rect") == 3 and "0,000027" in facts.value
+    knobs["vocabulary"].value = "MiniLM"
+    assert "##che" in drawing.value
+    knobs["text"].value = "a " * 3000
+    assert "3\u202f000 palabras" in facts.value
+    assert drawing.value.count("<rect") == unit01.MAX_SHOWN
+    for odd in ("", "   ", "<script>alert(1)</script>", "🤖" * 5):
+        knobs["text"].value = odd
+        assert "<script" not in drawing.value
 
 
-def test_temperature_explorer_follows_its_slider(monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        widgets, "display", lambda data, **k: shown.append(data)
-    )
-    logits = torch.linspace(-3, 3, len(SMOLLM2))
-    box = widgets.temperature_explorer(logits, SMOLLM2, k=4)
-    slider, facts, picture = box.children
-    assert picture.value.count("<rect") == 4 and "T=1,0" in picture.value
-    before = facts.value
-    slider.value = 2.5
-    assert "T=2,5" in picture.value and facts.value != before
-    slider.value = 0.0
-    assert (
-        "núcleo de 0,9: 1 tokens" in facts.value and "100,0 %" in picture.value
-    )
-    assert "image/png" in shown[0]
+def test_what_the_temperature_says(tiny, published):
+    knobs, facts, drawing, bundle = opened("temperature", tiny, published)
+    assert "con T = 1,0" in drawing.value
+    knobs["T"].value = 0.0
+    assert "núcleo de 0,9: 1 tokens" in facts.value
+    assert "100,0 %" in drawing.value
+    states = bundle[STATES]["states"]
+    assert [s["T"] for s in states][::10] == [0.0, 1.0, 2.0]
+    assert states[0]["p"][0] == 1 and states[25]["nucleus"] > 1000
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """Modelo diminuto con el vocabulario de SmolLM2, sin publicar nada."""
-    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
-    config = tiny_config(vocab_size=len(SMOLLM2))
-    return AutoModelForCausalLM.from_config(config).eval()
+def test_what_the_sampling_desk_says(tiny, published):
+    knobs, facts, drawing, bundle = opened("sampling", tiny, published)
+    size = len(SMOLLM2)
+    assert f"Quedan {number(size, 0)} tokens" in facts.value
+    knobs["top_k"].value = 5
+    assert "Quedan 5 tokens" in facts.value
+    knobs["prompt"].value = ""
+    assert "vacío" in facts.value and "<svg" in drawing.value
+    states = bundle[STATES]
+    stored = len(states["logits"]) + sum(states["tail"]["counts"])
+    assert stored == size
+    assert "fuera" in bundle["text/plain"], "la imagen fija enseña el corte"
 
 
-def test_sampling_explorer_follows_prompt_and_sliders(tiny):
-    box = widgets.sampling_explorer(tiny, SMOLLM2, "Hola")
-    prompt, first, second, facts, picture = box.children
-    assert f"Quedan {number(len(SMOLLM2), 0)} tokens" in facts.value
-    seen = {picture.value}
-    for control, value in (
-        (first.children[0], 0.0),
-        (first.children[0], 2.0),
-        (first.children[1], 5),
-        (second.children[0], 0.3),
-        (second.children[1], 0.5),
-    ):
-        control.value = value
-        seen.add(facts.value + picture.value)
-        if control is first.children[1]:
-            assert "Quedan 5 tokens" in facts.value
-    assert len(seen) >= 5
-    before = picture.value
-    prompt.value = "Otra cosa"
-    assert picture.value != before
-    prompt.value = ""
-    assert "vacío" in facts.value
-    second.children[1].value = 0.1  # el último prompt bueno sigue vivo
-    assert "Quedan" in facts.value
+def test_what_the_steps_say(tiny, published):
+    knobs, facts, _, bundle = opened("steps", tiny, published)
+    knobs["step"].value = 4
+    assert "máximo de tokens" in facts.value
+    states = bundle[STATES]["states"]
+    assert html.escape(states[3]["text"]) in facts.value
+    assert [s["processed"] for s in states] == [2, 3, 4, 5]
 
 
-def test_generation_explorer_walks_through_the_steps(tiny):
-    ids = prompt_ids(tiny, SMOLLM2, "Hola")
-    steps = list(generate_steps(tiny, ids, max_new_tokens=4, stop_ids=()))
-    box = widgets.generation_explorer(SMOLLM2, "Hola", steps)
-    slider, text, picture = box.children
-    assert slider.max == 4 and "← elegido" in picture.value
-    first = text.value, picture.value
-    slider.value = 4
-    assert text.value != first[0] and picture.value != first[1]
-    assert "máximo de tokens" in text.value
-    written = SMOLLM2.decode([s.token_id for s in steps[:3]])
-    assert html.escape(written) in text.value
-
-
-def test_cache_explorer_counts_what_passes(monkeypatch):
-    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
-    ids = SMOLLM2.encode("uno dos tres cuatro cinco")
-    box = widgets.cache_explorer(SMOLLM2, ids, 3, 1024)
-    slider, strip, facts = box.children
-    assert slider.max == len(ids) - 3
+def test_what_the_cache_and_the_bill_say(tiny, published):
+    knobs, facts, _, _ = opened("cache", tiny, published)
     assert "3 con caché, 3 sin ella" in facts.value
-    slider.value = 2
+    knobs["step"].value = 2
     assert "4 con caché, 7 sin ella" in facts.value
-    assert (
-        "ocupa 4 KiB" in facts.value and "Paso 2: 1 por la red" in strip.value
-    )
-
-
-def test_cost_explorer_separates_input_and_output(monkeypatch):
-    monkeypatch.setattr(widgets, "display", lambda *a, **k: None)
-    box = widgets.cost_explorer(0.01, 0.2)
-    tokens_in, tokens_out, price_in, price_out, result = box.children
-    tokens_in.value, tokens_out.value = 2000, 101
-    price_in.value, price_out.value = 5, 20
+    assert "ocupa 4 KiB" in facts.value
+    published.clear()
+    knobs, facts, drawing, _ = opened("cost", tiny, published)
+    for knob, value in MOVES["cost"]:
+        knobs[knob].value = value
     for text in ("1,000", "20,0", "0,202", "1,202", "40,0"):
-        assert f"<td>{text}</td>" in result.value or (
-            f"<th>{text}</th>" in result.value
-        ), (text, result.value)
-    before = result.value
-    price_out.value = 10
-    assert result.value != before and "0,101" in result.value
+        assert f">{text}</t" in facts.value, (text, facts.value)
+    assert "83,2 %" in drawing.value  # 1,000 de 1,202
+
+
+def test_attention_stores_what_it_draws(tiny, published):
+    _, _, drawing, bundle = opened("attention", tiny, published)
+    assert "capa 2, cabeza 1" in bundle["text/plain"]
+    assert drawing.value.count("<rect") == 10, "solo el triángulo"
+    stored = bundle[STATES]["percent"][2][1]
+    shown = [
+        t.text for t in ElementTree.fromstring(drawing.value).iter("text")
+    ]
+    assert [str(v) for v in stored] == [t for t in shown if t.isdigit()]
 
 
 def test_live_shows_the_text_and_keeps_it_when_interrupted(tiny, monkeypatch):
+    monkeypatch.setattr(unit05, "display", lambda *a, **k: None)
     made = []
     real = ipywidgets.HTML
     monkeypatch.setattr(
-        widgets.widgets, "HTML", lambda *a: made.append(real(*a)) or made[-1]
+        unit05.widgets, "HTML", lambda *a: made.append(real(*a)) or made[-1]
     )
     ids = prompt_ids(tiny, SMOLLM2, "Hola")
 
@@ -304,22 +391,29 @@ def test_live_shows_the_text_and_keeps_it_when_interrupted(tiny, monkeypatch):
         )
         raise KeyboardInterrupt
 
-    steps = widgets.live(SMOLLM2, interrupted())
+    steps = show.live(SMOLLM2, interrupted())
     assert len(steps) == 3
     text = html.escape(SMOLLM2.decode([s.token_id for s in steps]))
     assert text in made[0].value and "tokens/s" in made[0].value
 
 
 def test_only_what_ipywidgets_7_and_8_share():
-    used = {
-        "Textarea",
-        "IntSlider",
-        "FloatSlider",
-        "Dropdown",
+    """Los nombres que usa `show`, leídos de su código."""
+    folder = Path(explorer.__file__).parent
+    code = "".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+    used = set(re.findall(r"widgets\.([A-Z]\w+)", code))
+    assert used <= {
         "BoundedFloatText",
-        "HTML",
-        "VBox",
+        "Dropdown",
+        "FloatSlider",
         "HBox",
+        "HTML",
+        "IntSlider",
         "Layout",
+        "SelectionSlider",
+        "Text",
+        "Textarea",
+        "VBox",
+        "Widget",
     }
     assert all(hasattr(ipywidgets, name) for name in used)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tokenatoken.model import load as runtime
 from tokenatoken.model.load import (
     DEFAULT_MODEL,
     MODELS,
@@ -19,7 +20,6 @@ from tokenatoken.model.load import (
     pick_device,
     pick_dtype,
 )
-from tokenatoken.model import load as runtime
 
 from .local_hub import LocalHub
 
@@ -123,7 +123,7 @@ def test_environment_report_is_one_line():
 def test_tiny_model_loads_quietly_and_in_eval(
     spec, clean_machine, monkeypatch, capfd
 ):
-    from tokenatoken.model.download import fetch_weights
+    from tokenatoken.model import fetch_weights
 
     folder = fetch_weights(spec)
     capfd.readouterr()

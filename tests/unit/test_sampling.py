@@ -1,5 +1,6 @@
 """Los filtros, iguales a los de transformers; y sus errores, en español."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -166,10 +167,10 @@ def test_draws_follow_the_probabilities():
         (dict(temperature="0.7"), "mayor o igual que 0"),
         (dict(temperature=True), "mayor o igual que 0"),
         (dict(temperature=float("nan")), "mayor o igual que 0"),
-        (dict(top_k=0), "entero entre 1 y 9"),
-        (dict(top_k=10), "entero entre 1 y 9"),
-        (dict(top_k=2.0), "entero entre 1 y 9"),
-        (dict(top_k=True), "entero entre 1 y 9"),
+        (dict(temperature=1e-40), "se desbordan"),
+        (dict(top_k=0), "un entero, 1 o mayor"),
+        (dict(top_k=2.0), "un entero, 1 o mayor"),
+        (dict(top_k=True), "un entero, 1 o mayor"),
         (dict(top_p=0), "mayor que 0"),
         (dict(top_p=1.1), "como mucho 1"),
         (dict(top_p=float("nan")), "como mucho 1"),
@@ -179,7 +180,7 @@ def test_draws_follow_the_probabilities():
 )
 def test_bad_settings(setting, words):
     with pytest.raises(ValueError, match=words):
-        check_settings(9, **setting)
+        check_settings(**setting)
     with pytest.raises(ValueError, match=words):
         sample_token(torch.zeros(1, 9), **setting)
     with pytest.raises(ValueError, match=words):
@@ -195,9 +196,9 @@ def test_bad_penalty(penalty):
 @pytest.mark.parametrize(
     "logits, words",
     [
-        (torch.full((1, 9), -INF), "ningún token"),
+        (torch.full((1, 9), -INF), "todos son −∞"),
         (torch.full((1, 9), float("nan")), "NaN"),
-        (torch.full((1, 9), INF), "ningún token"),
+        (torch.full((1, 9), INF), r"\+∞"),
         (torch.zeros(1, 9, dtype=torch.long), "coma flotante"),
         (torch.zeros(1, 2, 9), "logits\\[:, -1\\]"),
     ],
@@ -208,9 +209,42 @@ def test_bad_logits(logits, words):
             sample_token(logits, temperature=temperature)
 
 
-def test_a_temperature_that_overflows():
+@pytest.mark.parametrize("values", [[20.0, 1.0], [-20.0, -1.0]])
+def test_a_temperature_that_overflows(values):
+    """También con logits negativos, que se irían todos a −∞ sin avisar."""
     with pytest.raises(ValueError, match="usa 0"):
-        apply_temperature(torch.tensor([20.0, 1.0]), 1e-40)
+        apply_temperature(torch.tensor(values), 1e-40)
+
+
+def test_numbers_of_numpy_are_numbers():
+    logits = torch.randn(2, 9)
+    ours = warp_logits(
+        logits,
+        temperature=np.float32(0.5),
+        top_k=np.int64(3),
+        top_p=np.float64(0.9),
+    )
+    theirs = warp_logits(logits, temperature=0.5, top_k=3, top_p=0.9)
+    assert torch.equal(ours, theirs)
+
+
+def test_a_k_beyond_the_vocabulary_keeps_everything():
+    logits = torch.randn(2, 9)  # como transformers
+    assert torch.equal(top_k_filter(logits, 50), logits)
+
+
+@pytest.mark.parametrize("dice", [42, "0", np.random.default_rng(0)])
+def test_a_seed_is_not_a_generator(dice):
+    with pytest.raises(ValueError, match="manual_seed"):
+        sample_token(torch.zeros(1, 9), generator=dice)
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 2], torch.tensor(3), torch.ones(3, 1).long()]
+)
+def test_penalty_with_ids_of_another_shape(ids):
+    with pytest.raises(ValueError, match="mismas filas"):
+        repetition_penalty(torch.zeros(2, 9), ids, 1.2)
 
 
 @pytest.mark.parametrize("size", [1000, 50_000, 100_000, 150_000, 151_936])

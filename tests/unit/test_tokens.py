@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenatoken import number
-from tokenatoken.model import TOKENIZERS, load_tokenizer
+from tokenatoken.model import load_tokenizer
+from tokenatoken.model.load import TOKENIZERS
 from tokenatoken.tokens import (
     byte_alphabet,
     encode,

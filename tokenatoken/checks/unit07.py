@@ -493,7 +493,7 @@ def prediction(predict):
 
 def _real_times() -> list[float]:
     """Segundos de 1, 2… 100 tokens sin caché, en la muestra del curso."""
-    from ..measure import SAMPLES, load_measurement
+    from ..measurements import SAMPLES, load_measurement
 
     results = load_measurement(SAMPLES / "float32.json")["results"]
     run = next(

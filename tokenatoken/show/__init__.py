@@ -1,0 +1,23 @@
+"""Todo lo que se enseña: figuras y exploradores, por su nombre.
+
+Es un servicio: dibuja, y ninguna idea del curso está aquí.
+"""
+
+from .boxes import diagram, flow, surprise_strip, token_strip
+from .charts import (
+    before_after,
+    curves,
+    grouped_bars,
+    heatmap,
+    line,
+    roofline,
+    roulette,
+    scatter,
+)
+from .unit01 import token_explorer
+from .unit02 import attention_explorer
+from .unit03 import temperature_explorer
+from .unit04 import sampling_explorer
+from .unit05 import generation_explorer, live
+from .unit06 import cache_explorer
+from .unit07 import cost_explorer
