@@ -214,7 +214,9 @@ PATH = "Has contado los tokens de la ruta, y no los del archivo."
 def _cost(function, text: str, price: float):
     """(cuántos tokens, precio por millón que sale de su cuenta)."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "-".join(map(str, range(50))))  # 130 tokens
+        path = Path(
+            folder, "-".join(map(str, range(50)))
+        )  # más que un texto corto
         path.write_bytes(text.encode("utf-8"))
         answer = call(function, path, price)
     expect(

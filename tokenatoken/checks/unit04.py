@@ -1,70 +1,259 @@
 """Corrección del laboratorio 04 · Elegir el siguiente token."""
 
+import numpy as np
 import torch
-from transformers import (
-    TopKLogitsWarper,
-    TopPLogitsWarper,
+
+from .bench import random_logits
+from .kit import (
+    Hint,
+    Part,
+    alike,
+    as_int,
+    call,
+    diagnose,
+    exercise,
+    expect,
+    number,
+    say,
+    tensor,
 )
 
-from . import Hint, as_int, call, exercise, expect
-from .bench import random_logits
-
 INF = float("inf")
+FILTERS = (
+    "TopKLogitsWarper.__call__",
+    "TopPLogitsWarper.__call__",
+    "top_k_filter",
+    "top_p_filter",
+    "warp_logits",
+)
 
 
-def _filtered(function, logits, *settings) -> torch.Tensor:
-    """Lo que devuelve el filtro del alumno, si tiene forma de logits."""
-    given = logits.clone()
-    ours = call(function, given, *settings)
-    expect(
-        isinstance(ours, torch.Tensor),
-        f"Devuelves {type(ours).__name__} y se pide un tensor de PyTorch.",
-    )
-    expect(
-        ours.shape == logits.shape,
-        f"Devuelve logits de forma {list(logits.shape)}, uno por token: los "
-        "descartados con −∞, no fuera de la lista.",
-    )
-    expect(
-        torch.equal(given, logits),
-        "Tu función cambia los logits que recibe. Trabaja sobre una copia "
-        "(masked_fill sin guion bajo la hace).",
-    )
-    expect(not ours.isnan().any(), "Salen NaN. ¿Multiplicas un −∞ por 0?")
-    expect(
-        not (ours == INF).any(),
-        "Los descartados llevan +∞, y el softmax se los daría todo.",
-    )
-    return ours.detach().float()
+def _library(logits, T=1.0, k=0, p=1.0):
+    """Los filtros de transformers, en su orden."""
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+    logits = logits[None] / T
+    logits = TopKLogitsWarper(k)(None, logits) if k else logits
+    return (TopPLogitsWarper(p)(None, logits) if p < 1 else logits)[0]
 
 
-def _expect_discarded(ours, wanted, logits) -> None:
-    """Que lo descartado no lleve un número corriente en vez de −∞."""
-    changed = ours.isfinite().all() and (ours != logits).any()
-    expect(
-        not (changed and not wanted.all()),
-        "Los descartados llevan un número corriente, y aún podrían salir "
-        "elegidos. Lo que nunca sale es −∞.",
+def _filtered(value, logits, *settings):
+    what = "Lo que devuelves (los descartados, con −∞, no fuera de la lista)"
+    return tensor(value, logits.shape, what)
+
+
+def _how_many(ours, right, logits, *settings) -> str:
+    kept, wanted = int(ours.isfinite().sum()), int(right.isfinite().sum())
+    other = ", pero otros" if kept == wanted else ""
+    return (
+        f"De {len(logits)} tokens, {wanted} tienen que seguir; en tu respuesta "
+        f"siguen {kept}{other}."
     )
 
 
-def _compare(ours, right, logits, hint: str, kept_hint: str = "") -> None:
-    """`hint` si no quedan los mismos tokens; y los que quedan, intactos."""
-    kept, wanted = ours.isfinite(), right.isfinite()
-    _expect_discarded(ours, wanted, logits)
-    expect(
-        torch.equal(kept, wanted),
-        f"De {len(logits)} tokens, {int(wanted.sum())} deberían seguir; en tu "
-        f"respuesta siguen {int(kept.sum())}"
-        + ", pero otros" * bool(kept.sum() == wanted.sum())
-        + f". {hint}",
+def _leave(fill):
+    """Un filtro bueno que pone `fill` en los descartados."""
+    return lambda function: (
+        lambda x, *settings: function(x, *settings).nan_to_num(neginf=fill)
     )
-    expect(
-        torch.allclose(ours[kept], right[kept], atol=1e-4),
-        kept_hint
-        or "Quedan los tokens que deben, pero con otros valores. Los "
-        "conservados no se tocan: el softmax ya reparte.",
-    )
+
+
+ORDINARY = (
+    "Los descartados llevan un número corriente, y aún podrían salir "
+    "elegidos. Lo que nunca sale es −∞."
+)
+PLUS = "Los descartados llevan +∞, y el softmax se los daría todo."
+SHARES = "Son probabilidades, y se piden logits: los que quedan no se tocan."
+UNTOUCHED = (
+    "Quedan los que deben, pero con otros valores. Los conservados no se "
+    "tocan: el softmax ya reparte."
+)
+
+
+# 04.1
+
+
+def _top_k(logits, k):
+    return logits.masked_fill(logits < logits.topk(k).values[-1], -INF)
+
+
+def _top_k_sorted(logits, k):
+    worst = sorted(logits.tolist())[-k]
+    return torch.tensor([x if x >= worst else -INF for x in logits.tolist()])
+
+
+def _top_k_where(logits, k):
+    worst = np.partition(logits.numpy(), -k)[-k]
+    return torch.where(logits >= float(worst), logits, torch.tensor(-INF))
+
+
+def _exact_k(logits, k):
+    kept = logits.topk(k).indices
+    return torch.full_like(logits, -INF).scatter(0, kept, logits[kept])
+
+
+def _below(limit):
+    """Un 04.1 que descarta lo que no llega a `limit(logits, k)`."""
+    return lambda x, k: x.masked_fill(x < limit(x, k), -INF)
+
+
+exercise(
+    "04.1",
+    Part(
+        lambda: [
+            (random_logits(1, 40), 7),
+            (random_logits(0, 40), 1),
+            (torch.tensor([1.0, 4.0, 5.0, 4.0, 4.0, -2.0]), 2),
+            (torch.tensor([5.0, 1.0, 5.0, 4.0, 4.0, -2.0]), 2),
+            (torch.tensor([3.0, 2.0, 2.0 - 1e-6, -2.0]), 2),
+            (torch.tensor([200.0, 0.0, 50.0, 10.0]), 3),
+            (-5 - random_logits(3, 40).abs(), 5),
+            (random_logits(2, 40), 40),
+            (torch.tensor([-INF, 1.0, 3.0, 2.0]), 3),
+        ],
+        truth=lambda logits, k: _library(logits, k=k),
+        read=_filtered,
+        without=FILTERS,
+        said=lambda ours, right, logits, k: (
+            f"Con k = {k}. {_how_many(ours, right, logits)}"
+        ),
+        traps={
+            "Hay empatados con el k-ésimo, y ninguno está por debajo de él. "
+            "¿Descartas por puesto o por valor?": _exact_k,
+            "El k-ésimo se queda: ¿es menor, o menor o igual?": (
+                lambda x, k: x.masked_fill(x <= x.topk(k).values[-1], -INF)
+            ),
+            "Comparas con el siguiente al k-ésimo, y queda uno de más.": (
+                _below(lambda x, k: x.topk(min(k + 1, len(x))).values[-1])
+            ),
+            "Comparas con el anterior al k-ésimo, y falta uno.": (
+                _below(lambda x, k: x.topk(max(k - 1, 1)).values[-1])
+            ),
+            "Te quedas con los peores: ¿de qué lado cortas?": lambda x, k: (
+                -_top_k(-x, k)
+            ),
+            ORDINARY: [
+                lambda x, k: x.masked_fill(x < x.topk(k).values[-1], 0.0),
+                lambda x, k: x * (x >= x.topk(k).values[-1]),
+                _leave(-1e3)(_top_k),
+                _leave(-1e9)(_top_k),
+                _leave(torch.finfo(torch.float32).min)(_top_k),
+            ],
+            "Te quedas con los k primeros puestos de la lista, y está sin "
+            "ordenar.": lambda x, k: x.masked_fill(
+                torch.arange(len(x)) >= k, -INF
+            ),
+            SHARES: [
+                lambda x, k: _top_k(x, k).softmax(-1),
+                lambda x, k: _top_k(x.softmax(-1), k),
+            ],
+            "Los devuelves ordenados, y cada logit tiene que seguir en su "
+            "sitio.": lambda x, k: _top_k(x.sort(descending=True).values, k),
+            PLUS: _leave(INF)(_top_k),
+            "Cuentas valores distintos, y se cuentan tokens: dos empatados "
+            "ocupan dos puestos.": _below(
+                lambda x, k: x.unique()[-min(k, len(x.unique()))]
+            ),
+            "Comparas probabilidades, y las pequeñas se quedan en 0 y "
+            "empatan. Compara los logits.": lambda x, k: x.masked_fill(
+                x.softmax(-1) < x.softmax(-1).topk(k).values[-1], -INF
+            ),
+            "Das por empatados a dos que solo se parecen. Un empate es un "
+            "empate: compáralos sin margen.": [
+                _below(lambda x, k: x.topk(k).values[-1] - 1e-2),
+                _below(lambda x, k: x.topk(k).values[-1] - 1e-5),
+                lambda x, k: x.masked_fill(
+                    (x < x.topk(k).values[-1])
+                    & ~torch.isclose(x, x.topk(k).values[-1]),
+                    -INF,
+                ),
+                lambda x, k: x.masked_fill(
+                    (x < x.topk(k).values[-1])
+                    & ~torch.isclose(x, x.topk(k).values[-1], atol=0.1),
+                    -INF,
+                ),
+            ],
+            "Devuelves la máscara, y se piden los logits con −∞ donde toca.": (
+                lambda x, k: x >= x.topk(k).values[-1]
+            ),
+        },
+        otherwise="Imprime el k-ésimo valor y los que dejas: tienen que ser "
+        "los que lo igualan o lo pasan.",
+        rights=[_top_k, _top_k_sorted, _top_k_where],
+    ),
+    success="¡Correcto! También con empates.",
+)
+
+
+# 04.2 y 04.6
+
+
+def _top_p(out=lambda total, share, p: total - share >= p, descending=True):
+    """Un núcleo que descarta los puestos que dice `out`."""
+
+    def top_p(logits, p):
+        shares, order = logits.softmax(-1).sort(descending=descending)
+        gone = out(shares.cumsum(0), shares, p)
+        return logits.masked_fill(
+            torch.zeros_like(gone).scatter(0, order, gone), -INF
+        )
+
+    return top_p
+
+
+top_p = _top_p()
+
+
+def _ascending(logits, p):
+    """Como la biblioteca: desde el menos probable."""
+    ordered, order = logits.sort()
+    out = ordered.softmax(-1).cumsum(-1) <= 1 - p
+    return logits.masked_fill(out.scatter(0, order, out), -INF)
+
+
+def _one_by_one(logits, p):
+    shares, kept, total = logits.softmax(-1).tolist(), [], 0.0
+    for i in sorted(range(len(shares)), key=lambda i: -shares[i]):
+        if total >= p:
+            break
+        kept.append(i)
+        total += shares[i]
+    out = torch.full_like(logits, -INF)
+    out[kept] = logits[kept]
+    return out
+
+
+def _crosses(total, share, p):
+    return total > p
+
+
+def _keeps_one(logits, p):
+    """La receta mala, remendada para que no quede vacía."""
+    wrong = _top_p(_crosses)(logits, p)
+    return wrong if wrong.isfinite().any() else _top_k(logits, 1)
+
+
+def _unsorted(logits, p):
+    shares = logits.softmax(-1)
+    return logits.masked_fill(shares.cumsum(0) - shares >= p, -INF)
+
+
+def _misplaced(logits, p):
+    shares, _ = logits.softmax(-1).sort(descending=True)
+    return logits.masked_fill(shares.cumsum(0) - shares >= p, -INF)
+
+
+def _gathered(logits, p):
+    """Aplica el orden en vez de deshacerlo."""
+    shares, order = logits.softmax(-1).sort(descending=True)
+    return logits.masked_fill((shares.cumsum(0) - shares >= p)[order], -INF)
+
+
+def _by_value(logits, p):
+    shares = logits.softmax(-1)
+    ordered = shares.sort(descending=True).values
+    last = ordered[min(int((ordered.cumsum(0) < p).sum()), len(shares) - 1)]
+    return logits.masked_fill(shares < last, -INF)
 
 
 def _on_the_edge(logits, p: float) -> bool:
@@ -73,318 +262,553 @@ def _on_the_edge(logits, p: float) -> bool:
     return bool(((ordered.cumsum(0) - p).abs() < 1e-5).any())
 
 
-def _check_nucleus(ours, logits, p: float, moved: str) -> None:
-    """Que lo que queda sea el menor conjunto que alcanza p."""
+def _ties(logits) -> bool:
+    return len(logits.unique()) < len(logits)
+
+
+def _seen(logits, filtered):
+    """Lo que se compara: si hay empates, cuántos quedan (sirve cualquiera)."""
+    return float(filtered.isfinite().sum()) if _ties(logits) else filtered
+
+
+def _kept(function, logits, *settings):
+    value = call(function, logits, *settings, without=FILTERS)
+    return _seen(logits, _filtered(value, logits))
+
+
+def _nucleus_said(ours, right, logits, p) -> str:
+    if isinstance(ours, float):
+        text = "Con {0:.0f} empatados en cabeza y p = {1} bastan {2:.0f} y dejas {3:.0f}."
+        best = float((logits == logits.max()).sum())
+        return say(text, best, p, right, ours)
+    mass = logits.double().softmax(-1)[ours.isfinite()].sum()
+    text = "Con p = {0:.2f}, lo que conservas suma {1:.2f}."
+    return f"{say(text, p, mass)} {_how_many(ours, right, logits)}"
+
+
+def _nucleus_hint(ours, right, logits, p) -> str:
     shares = logits.double().softmax(-1)
-    kept = ours.isfinite()
-    right = TopPLogitsWarper(p)(None, logits[None])[0]
-    expect(
-        bool(kept.any()),
-        f"Con p = {p:.2f} no queda ningún token: nadie podría salir elegido. "
-        "¿Qué pasa cuando el primero, él solo, ya es bastante?",
+    kept = ours > -INF if isinstance(ours, torch.Tensor) else shares > 0
+    if not kept.any():
+        return "No queda ninguno, y nadie podría salir elegido."
+    if kept.sum() == (right > -INF).sum() and not alike(ours, right):
+        if torch.equal(kept, right > -INF):
+            return UNTOUCHED
+        return (
+            "El número coincide y los tokens no: ¿está cada uno en su sitio?"
+        )
+    if shares[kept].sum() < p:
+        return "No llega a p. El token que cruza p, ¿entra o sale?"
+    return (
+        "Sobra alguno: quita el menos probable de los tuyos y vuelve a sumar. "
+        "¿Sigue llegando a p?"
     )
-    if kept.sum() == right.isfinite().sum():
-        _compare(ours, right, logits, moved)
-    _expect_discarded(ours, right.isfinite(), logits)
-    expect(
-        bool(kept[logits.argmax()]),
-        "Descartas el mejor y dejas otros peores. ¿Ordenas de mayor a menor? "
-        "Al aplicar la máscara, ¿está en el orden de los logits o en el de "
-        "las probabilidades ordenadas?",
-    )
-    mass, least = float(shares[kept].sum()), float(shares[kept].min())
-    expect(
-        mass >= p,
-        f"Pides p = {p:.2f} y lo que conservas suma {mass:.2f}: no llega. "
-        "El token que cruza p, ¿entra o sale?",
-    )
-    expect(
-        mass - least < p,
-        f"Pides p = {p:.2f} y conservas {mass:.2f}; sin el menos probable "
-        f"aún quedarían {mass - least:.2f}, así que sobra. "
-        + "¿Ordenas de mayor a menor? " * bool(kept[logits.argmin()])
-        + "¿Qué suma miras: la de antes de llegar al token o la de después?",
-    )
-    _compare(ours, right, logits, "Hay un conjunto más pequeño que llega.")
 
 
-@exercise("04.1", success="¡Correcto! También con empates.")
-def best_k(top_k):
-    """`top_k(logits [V], k) -> [V]`, con −∞ en los descartados."""
-    tied = (
-        "Hay tres empatados en el segundo puesto y ninguno está por debajo "
-        "de él. ¿Descartas por posición o por valor?"
-    )
-    for logits, k, hint in (
-        (
-            random_logits(0, 40),
-            1,
-            "Con k = 1 solo queda el mejor: es greedy. ¿Comparas con el "
-            "k-ésimo, y él se queda?",
-        ),
-        (
-            random_logits(1, 40),
-            7,
-            "¿Comparas con el k-ésimo, o con el siguiente?",
-        ),
-        (random_logits(2, 40), 40, "Con k = V no se quita nada."),
-        (torch.tensor([1.0, 4.0, 5.0, 4.0, 4.0, -2.0]), 2, tied),
-        (
-            torch.tensor([5.0, 1.0, 5.0, 4.0, 4.0, -2.0]),
-            2,
-            "Los dos primeros puestos ya los ocupan los dos 5. ¿Cuentas "
-            "tokens, o valores distintos?",
-        ),
-        (
-            torch.tensor([200.0, 0.0, 50.0, 10.0]),
-            3,
-            "Con logits muy separados, las probabilidades pequeñas se quedan "
-            "en 0 y empatan. Compara logits, no probabilidades.",
-        ),
-        (
-            torch.tensor([-INF, 1.0, 3.0, 2.0]),
-            3,
-            "Un token ya prohibido (−∞) tiene que seguir prohibido.",
-        ),
-        (
-            -5 - random_logits(3, 40).abs(),
-            5,
-            "¿Qué haces si todos son negativos?",
-        ),
-    ):
-        right = TopKLogitsWarper(k)(None, logits[None])[0]
-        _compare(_filtered(top_k, logits, k), right, logits, hint)
+def _nuclei():
+    yield torch.tensor([0.03, 0.95, 0.02]).log(), 0.9
+    yield torch.tensor([0.05, 0.3, 0.15, 0.5]).log(), 0.9
+    for i in range(100):
+        case = random_logits(i, 40), 0.05 + 0.9 * i / 99
+        if not _on_the_edge(*case):
+            yield case
+    yield torch.tensor([2.0, -INF, 1.0, 0.0]), 0.95
+    yield torch.tensor([0.1, 0.3, 0.3, 0.3]).log(), 0.5
 
 
-@exercise("04.2", success="¡Correcto! El conjunto más pequeño que alcanza p.")
-def best_p(top_p):
-    """`top_p(logits [V], p) -> [V]`, con −∞ en los descartados."""
-    cases = [(torch.tensor([0.03, 0.95, 0.02]).log(), 0.9)]
-    cases += [(torch.tensor([0.05, 0.3, 0.15, 0.5]).log(), 0.9)]
-    cases += [(random_logits(i, 40), 0.05 + 0.9 * i / 99) for i in range(100)]
-    cases += [(torch.tensor([2.0, -INF, 1.0, 0.0]), 0.95)]
-    for logits, p in cases:
+def _half_sorted():
+    for i in range(40):
+        logits, p = random_logits(200 + i, 12), 0.2 + 0.75 * i / 39
+        if i % 2 == 0:  # ya ordenados: aquí el error no se ve
+            logits = logits.sort(descending=True).values
         if not _on_the_edge(logits, p):
-            ours = _filtered(top_p, logits, p)
-            moved = "¿Devuelves cada cosa a su sitio después de ordenar?"
-            _check_nucleus(ours, logits, p, moved)
-    tied = torch.tensor([0.1, 0.3, 0.3, 0.3]).log()
-    kept = int(_filtered(top_p, tied, 0.5).isfinite().sum())
-    expect(
-        kept == 2,
-        f"Con [0.1, 0.3, 0.3, 0.3] y p = 0.5 bastan dos y dejas {kept}. Hay "
-        "empatados: ¿cortas por valor o por puesto?",
-    )
+            yield logits, p
+
+
+NUCLEUS = {
+    "La máscara está en el orden de las probabilidades ordenadas, y los "
+    "logits, en el suyo. Imprime order con cuatro tokens.": _misplaced,
+    "Has aplicado otra vez el orden en vez de deshacerlo. Pruébalo con tres "
+    "tokens que giren: [2, 3, 1].": _gathered,
+    "Sumas en el orden en que llegan. El conjunto más pequeño empieza por los "
+    "más probables.": _unsorted,
+    "Dejas fuera el token que cruza p, y sin él no se llega. Cuando el "
+    "primero ya pasa, no queda nadie.": _top_p(_crosses),
+    "Dejas fuera el token que cruza p, y sin él no se llega (menos cuando es "
+    "el primero, que lo salvas aparte).": _keeps_one,
+    "No descartas nada: ¿dónde entra p?": lambda x, p: x,
+    "Solo queda el mejor, y con p grande hacen falta más.": (
+        lambda x, p: _top_k(x, 1)
+    ),
+    "Usas 1 − p donde va p: prueba con p = 0,9.": lambda x, p: top_p(x, 1 - p),
+    "Cortas por valor, y los empatados con el último entran todos: se corta "
+    "por puesto.": _by_value,
+    PLUS: _leave(INF)(top_p),
+    ORDINARY: [
+        _leave(-1e3)(top_p),
+        _leave(0.0)(top_p),
+        _leave(torch.finfo(torch.float32).min)(top_p),
+    ],
+    "Los devuelves ordenados, y cada logit tiene que seguir en su sitio.": (
+        lambda x, p: _misplaced(x.sort(descending=True).values, p)
+    ),
+}
+
+exercise(
+    "04.2",
+    Part(
+        _nuclei,
+        truth=lambda x, p: _seen(x, _library(x, p=p)),
+        observe=_kept,
+        near=1e-4,
+        said=_nucleus_said,
+        traps={
+            **NUCLEUS,
+            "Queda uno de más: ¿qué suma miras, la de antes de llegar al "
+            "token o la de antes del anterior?": [
+                _top_p(lambda total, share, p: total - 2 * share >= p),
+                _top_p(lambda total, share, p: (total - share).roll(1) >= p),
+            ],
+            "Ordenas de menor a mayor, y se empieza por los más probables.": (
+                _top_p(descending=False)
+            ),
+            "Descartas los que no llegan a un umbral. No es cuánto tiene cada "
+            "uno, sino cuánto suman.": [
+                lambda x, p: x.masked_fill(x.softmax(-1) < 1 - p, -INF),
+                lambda x, p: x.masked_fill(x.softmax(-1) < p, -INF),
+                lambda x, p: x.masked_fill(
+                    x.softmax(-1) < (1 - p) * x.softmax(-1).max(), -INF
+                ),
+            ],
+            UNTOUCHED: lambda x, p: top_p(x, p).log_softmax(-1),
+            SHARES: lambda x, p: top_p(x, p).softmax(-1),
+            "Tu p es fija: usa la que llega.": lambda x, p: top_p(x, 0.9),
+            "Sumas logits, y lo que suma p son probabilidades.": [
+                lambda x, p: x.masked_fill(x.cumsum(0) > p, -INF),
+                lambda x, p: x.masked_fill(
+                    torch.zeros(len(x), dtype=torch.bool).scatter(
+                        0,
+                        x.sort(descending=True).indices,
+                        x.sort(descending=True).values.cumsum(0) > p,
+                    ),
+                    -INF,
+                ),
+            ],
+        },
+        otherwise=_nucleus_hint,
+        rights=[top_p, _ascending, _one_by_one],
+    ),
+    success="¡Correcto! El conjunto más pequeño que alcanza p.",
+)
+
+
+exercise(
+    "04.6",
+    Part(
+        _half_sorted,
+        truth=lambda x, p: _seen(x, _library(x, p=p)),
+        observe=_kept,
+        near=1e-4,
+        said=_nucleus_said,
+        traps={
+            hint: wrong
+            for hint, wrong in NUCLEUS.items()
+            if wrong != _by_value
+        },
+        otherwise=_nucleus_hint,
+        rights=[top_p, _ascending, _one_by_one],
+    ),
+    success="¡Cazado! Ordenar desordena: hay que volver.",
+)
+
+
+# 04.3
+
+
+def _choose(shares=lambda x, T: (x / T).softmax(-1), zero=torch.argmax):
+    """Un sorteo con las probabilidades de `shares`; `zero`, para T = 0."""
+
+    def choose(logits, T, generator):
+        if T == 0 and zero:
+            return int(zero(logits))
+        weights = shares(logits, T)
+        return int(torch.multinomial(weights, 1, generator=generator))
+
+    return choose
+
+
+choose = _choose()
+
+
+def _reseeds(logits, T, generator):
+    return choose(logits, T, generator.manual_seed(0))
+
+
+def _own_dice(logits, T, generator):
+    return choose(logits, T, torch.Generator().manual_seed(3))
+
+
+def _wastes(logits, T, generator):
+    torch.rand(1)
+    return choose(logits, T, generator)
+
+
+def _place(logits, T, generator):
+    if T == 0:
+        return int(logits.argmax())
+    return choose(logits.sort(descending=True).values, T, generator)
+
+
+def _roulette(logits, T, generator):
+    if T == 0:
+        return logits.argmax()
+    ends = (logits / T).softmax(-1).double().cumsum(0)
+    u = torch.rand(1, generator=generator, dtype=torch.float64)
+    return int(torch.searchsorted(ends / ends[-1], u, right=True))
+
+
+def _gumbel(logits, T, generator):
+    if T == 0:
+        return int(logits.argmax())
+    u = torch.rand(len(logits), generator=generator)
+    return (logits / T - (-u.log()).log()).argmax()
+
+
+def _roulette_loop(logits, T, generator):
+    if T == 0:
+        return max(range(len(logits)), key=logits.tolist().__getitem__)
+    u, total = torch.rand(1, generator=generator).item(), 0.0
+    for i, share in enumerate((logits / T).softmax(-1).tolist()):
+        total += share
+        if u < total:
+            return i
+    return int(logits.argmax())
+
+
+ZERO = "Con T = 0 no se puede dividir: es otra rama."
+CONSTANT = "Con T = 0 sale siempre el de mayor logit, esté donde esté."
+DRAWN = "Con T = 0 no hay sorteo: el mejor, siempre el mismo."
+GLOBAL = (
+    "Con el generador en la misma semilla sale otra serie. ¿Se lo pasas a la "
+    "función que sortea, o usas el azar global?"
+)
+SAME = (
+    "Con otra semilla sale la misma serie. ¿Sorteas de verdad? ¿Reinicias el "
+    "generador, o creas otro, dentro de la función?"
+)
+NO_T = (
+    "Es lo que sale sin temperatura: ¿divides los logits, antes del softmax?"
+)
+INVERSE = "La temperatura va al revés: se divide por T."
+UNIFORM = "Todos salen igual: ¿sorteas con las probabilidades?"
+GREEDY = "Sale siempre el mejor: con T mayor que 0 se sortea."
+LOGITS = "Repartes según los logits, y se sortea con el softmax."
+PLACE = "Devuelves el puesto en la lista ordenada, y se pide el id."
+OVERFLOW = (
+    "Se rompe con T = 0,05: a los logits divididos por T no les cabe la "
+    "exponencial. ¿Qué softmax aguanta eso?"
+)
+FORBIDDEN = "Ha salido un token prohibido (logit −∞)."
+WASTES = "Gastas el azar global de PyTorch. Usa solo el generador que recibes."
 
 
 @exercise(
-    "04.3", success="¡Correcto! Justa, repetible y sin azar cuando T = 0."
+    "04.3",
+    success="¡Correcto! Justa, repetible y sin azar cuando T = 0.",
+    traps={
+        ZERO: _choose(zero=None),
+        CONSTANT: [
+            _choose(zero=lambda x: 1),
+            _choose(zero=lambda x: 0),
+            _choose(zero=torch.argmin),
+            _choose(zero=lambda x: len(x) - 1),
+        ],
+        DRAWN: [
+            lambda x, T, g: choose(x, T or 1, g),
+            lambda x, T, g: choose(x, max(T, 1e-6), g),
+            lambda x, T, g: choose(x, T + 1e-9, g),
+        ],
+        GLOBAL: lambda x, T, g: choose(x, T, None),
+        SAME: [_reseeds, _own_dice, lambda x, T, g: int(x.argmax())],
+        NO_T: [
+            _choose(lambda x, T: x.softmax(-1)),
+            _choose(lambda x, T: x.softmax(-1) / T),
+        ],
+        INVERSE: _choose(lambda x, T: (x * T).softmax(-1)),
+        UNIFORM: _choose(lambda x, T: torch.ones(len(x))),
+        GREEDY: lambda x, T, g: choose(x, 0 if T < 0.5 else T, g),
+        LOGITS: [
+            _choose(lambda x, T: x.clamp_min(0) + 0.1),
+            _choose(lambda x, T: x.clamp_min(0) / T),
+        ],
+        PLACE: _place,
+        OVERFLOW: _choose(lambda x, T: (x / T).exp() / (x / T).exp().sum()),
+        FORBIDDEN: _choose(lambda x, T: (x.clamp_min(-9) / T).softmax(-1)),
+        WASTES: _wastes,
+    },
+    rights=[choose, _roulette, _gumbel, _roulette_loop],
 )
 def fair(choose):
     """`choose(logits [V], T, generator) -> id`."""
-    logits = torch.tensor([0.05, 0.5, 0.3, 0.15]).log() + 7
     dice = torch.Generator().manual_seed(0)
 
     def ask(scores, T):
-        given = scores.clone()
-        value = call(choose, given, T, dice)
-        expect(
-            torch.equal(given, scores),
-            "Tu función cambia los logits que recibe. Divide sin tocarlos.",
-        )
-        hint = f"Tiene que devolver un id: un entero de 0 a {len(scores) - 1}."
-        expect(not isinstance(value, bool), hint)
-        value = as_int(value, hint)
-        expect(0 <= value < len(scores), hint)
-        return value
+        return _id(call(choose, scores, T, dice), len(scores))
 
-    zero = "Con T = 0 no se divide: es otra rama."
-    try:
-        first = {ask(torch.tensor([1.0, 3.0, 2.0]), 0) for _ in range(20)}
-        tied = {ask(torch.tensor([1.0, 3.0, 3.0]), 0) for _ in range(20)}
-    except Hint as hint:
-        divides = "RuntimeError" in str(hint) or "ZeroDivision" in str(hint)
-        raise Hint(f"{hint} {zero * divides}".strip()) from None
-    expect(first == {1}, f"Con T = 0 sale siempre el de mayor logit. {zero}")
-    expect(
-        len(tied) == 1,
-        f"Con T = 0 y dos empatados sale unas veces uno y otras, otro. {zero}",
-    )
+    _at_zero(ask)
+    logits = torch.tensor([0.05, 0.5, 0.3, 0.15]).log() + 7
     series = []
     for seed in (1, 1, 2):
         dice.manual_seed(seed)
         series.append([ask(logits, 1.0) for _ in range(40)])
-    expect(
-        series[0] == series[1],
-        "Con el generador en la misma semilla sale otra serie. ¿Se lo pasas a "
-        "la función que sortea, o usas el azar global?",
-    )
-    expect(
-        series[0] != series[2],
-        "Con otra semilla sale la misma serie. ¿Sorteas de verdad? ¿Reinicias "
-        "el generador dentro de la función?",
-    )
+    expect(series[0] == series[1], GLOBAL)
+    expect(series[0] != series[2], SAME)
     for T in (1.0, 0.3, 2.0):
-        wanted = (logits / T).softmax(-1)
-        drawn = torch.tensor([ask(logits, T) for _ in range(5000)])
-        seen = torch.bincount(drawn, minlength=4) / 5000
-        worst = int((seen - wanted).abs().argmax())
-        expect(
-            bool((seen - wanted).abs().max() < 0.03),
-            f"Con T = {T}, el token {worst} sale el {seen[worst]:.0%} de las "
-            f"veces y debería salir el {wanted[worst]:.0%}. "
-            + (
-                "¿Devuelves el id, o el puesto? ¿Sorteas con el softmax?"
-                if T == 1
-                else "¿Divides los logits por T antes del softmax?"
-            ),
-        )
-    expect(
-        {ask(logits, 0.05) for _ in range(40)} <= {1, 2},
-        "Con T = 0.05 sale un token que no tiene casi probabilidad.",
-    )
+        _frequencies(ask, logits, T)
+    try:
+        low = {ask(logits, 0.05) for _ in range(40)}
+    except Hint as hint:
+        raise Hint(f"{hint} {OVERFLOW}") from None
+    expect(low <= {1, 2}, say("Con T = 0,05 salen {0}. ", low) + GREEDY)
     peak = torch.tensor([0.0, -INF, 0.0])
-    expect(
-        all(ask(peak, 1.0) != 1 for _ in range(200)),
-        "Ha salido un token prohibido (logit −∞).",
-    )
+    expect(all(ask(peak, 30.0) != 1 for _ in range(200)), FORBIDDEN)
     before = torch.get_rng_state()
     ask(logits, 1.0)
-    expect(
-        torch.equal(before, torch.get_rng_state()),
-        "Gastas el azar global de PyTorch. Usa solo el generador que recibes.",
+    expect(torch.equal(before, torch.get_rng_state()), WASTES)
+
+
+def _id(value, size: int) -> int:
+    hint = f"Tiene que devolver un id: un entero de 0 a {size - 1}."
+    expect(not isinstance(value, bool), hint)
+    value = as_int(value, hint)
+    expect(0 <= value < size, hint)
+    return value
+
+
+def _at_zero(ask) -> None:
+    tied = torch.tensor([1.0, 3.0, 3.0])
+    try:
+        seen = {ask(tied, 0) for _ in range(20)}
+        cases = [random_logits(seed, 5 + seed % 3) for seed in range(9)]
+        several = [{ask(x, 0) for _ in range(9)} for x in cases]
+    except Hint as hint:
+        divides = hint.kind in ("RuntimeError", "ZeroDivisionError")
+        raise Hint(f"{hint} {ZERO}" if divides else str(hint)) from None
+    expect(len(seen) == 1 and max(map(len, several)) == 1, DRAWN)
+    best = [{int(x.argmax())} for x in cases]
+    expect(several == best and seen <= {1, 2}, CONSTANT)
+
+
+def _frequencies(ask, logits, T: float) -> None:
+    wanted = (logits / T).softmax(-1)
+    drawn = torch.tensor([ask(logits, T) for _ in range(5000)])
+    seen = torch.bincount(drawn, minlength=4) / 5000
+    worst = int((seen - wanted).abs().argmax())
+    raw = logits.clamp_min(0) + 0.1
+    diagnose(
+        seen,
+        wanted,
+        {
+            UNIFORM: torch.full((4,), 0.25),
+            GREEDY: (logits == logits.max()).float(),
+            NO_T: logits.softmax(-1),
+            INVERSE: (logits * T).softmax(-1),
+            LOGITS: raw / raw.sum(),
+            PLACE: wanted.sort(descending=True).values,
+        },
+        say(
+            "Con T = {0}, el token {1} sale el {2:.0f} % de las veces y "
+            "tendría que salir el {3:.0f} %.",
+            T,
+            worst,
+            100 * seen[worst],
+            100 * wanted[worst],
+        ),
+        "Con T = 1 y dos tokens, ¿qué probabilidades le das al sorteo?",
+        near=0.025,
     )
 
 
-@exercise("04.4", success="¡Correcto! El mismo orden que generate.")
-def chain(warp):
-    """`warp(logits [V], T, k, p) -> [V]` en el orden de transformers."""
-    cases, given = [], []
+# 04.4
+
+
+def _chain_cases():
     for i in range(60):
         logits = random_logits(100 + i, 30)
         if i % 10 == 9:
             logits = logits.round()  # con empates
         T = (0.4, 0.8, 1.0, 1.7, 3.0)[i % 5]
         k, p = 2 + i % 13, 0.3 + 0.65 * i / 59
-        cut = TopKLogitsWarper(k)(None, logits[None] / T)
-        if not _on_the_edge(cut[0], p):
-            cases.append((logits, T, k, p))
-            given.append(_filtered(warp, logits, T, k, p))
-    kept = [x.isfinite() for x in given]
-    rights = [_kept("T k p", *case) for case in cases]
-    if not all(map(torch.equal, kept, rights)):
-        for order, hint in _ORDERS.items():
-            masks = [_kept(order, *case) for case in cases]
-            expect(not all(map(torch.equal, kept, masks)), hint)
-    for (logits, T, k, p), ours in zip(cases, given):
-        right = logits[None] / T
-        for step in (TopKLogitsWarper(k), TopPLogitsWarper(p)):
-            right = step(None, right)
-        hint = (
-            f"Con T = {T}, k = {k}, p = {p:.2f}. Comprueba cada filtro por "
-            "separado (ejercicios 1 y 2) y luego el orden."
-        )
-        if logits.equal(logits.round()):  # de los empatados, sirve cualquiera
-            same = ours.isfinite().sum() == right.isfinite().sum()
-            expect(bool(same), f"Hay empates en el k-ésimo. {hint}")
-            continue
-        values = "Los que quedan deben valer logit / T, ni más ni menos."
-        _compare(ours, right[0], logits, hint, values)
+        if not _on_the_edge(_library(logits, T, k), p):
+            yield logits, T, k, p
 
 
-_ORDERS = {
-    "T kp": "Top-p ha mirado todo el vocabulario, antes que top-k o a la vez "
-    "(el orden de Candle). En transformers ve lo que deja top-k, ya repartido.",
-    "k p T": "La temperatura va al final (el orden de llama.cpp) o falta. En "
-    "transformers va la primera.",
-    "T p": "Lo que conservas es lo que daría la cadena sin top-k.",
-    "T k": "Lo que conservas es lo que daría la cadena sin top-p.",
-}
+def _together(logits, T, k, p):
+    """Los dos filtros miran todo el vocabulario, y queda lo que dejan ambos."""
+    logits = logits / T
+    gone = ~top_p(logits, p).isfinite() | ~_top_k(logits, k).isfinite()
+    return logits.masked_fill(gone, -INF)
 
 
-def _kept(order: str, logits, T, k, p) -> torch.Tensor:
-    """Qué tokens dejan los pasos de `order`; «kp» es hacerlos a la vez."""
-    keep = torch.ones_like(logits, dtype=torch.bool)
-    for step in order.split():
-        scores = logits.double().masked_fill(~keep, -INF)
-        shares, ranks = scores.softmax(-1).sort(descending=True)
-        inside = shares.cumsum(0) - shares < p
-        nucleus = torch.zeros_like(keep).scatter(0, ranks, inside)
-        top = scores >= scores.topk(k).values[-1]
-        if step == "T":
-            logits = logits / T
-        if "k" in step:
-            keep = keep & top
-        if "p" in step:
-            keep = keep & nucleus
-    return keep
+def _chain_by_hand(logits, T, k, p):
+    logits = logits / T
+    order = logits.argsort(descending=True).tolist()
+    worst = logits[order[k - 1]]
+    inside = [i for i in order if logits[i] >= worst]
+    return _one_by_one(
+        torch.full_like(logits, -INF).scatter(
+            0, torch.tensor(inside), logits[inside]
+        ),
+        p,
+    )
 
 
-@exercise("04.5", success="¡Correcto! El orden ha cambiado quién puede salir.")
+exercise(
+    "04.4",
+    Part(
+        _chain_cases,
+        truth=lambda x, *rest: _seen(x, _library(x, *rest)),
+        observe=_kept,
+        near=1e-4,
+        said=lambda ours, right, logits, T, k, p: say(
+            "Con T = {0}, k = {1}, p = {2:.2f}.", T, k, p
+        ),
+        traps={
+            "La temperatura va al final (el orden de llama.cpp), y en "
+            "transformers va la primera.": [
+                lambda x, T, k, p: top_p(_top_k(x, k), p) / T,
+                lambda x, T, k, p: top_p(_top_k(x, k) / 1, p) * (1 / T),
+            ],
+            "Top-p ha mirado todo el vocabulario, antes que top-k o a la vez "
+            "(el orden de Candle). En transformers ve lo que deja top-k, ya "
+            "repartido.": [
+                _together,
+                lambda x, T, k, p: _top_k(top_p(x / T, p), k),
+            ],
+            "La temperatura va entre los dos filtros, y top-k mira antes: da "
+            "igual para él, pero mira qué ve top-p.": (
+                lambda x, T, k, p: _top_k(top_p(x, p) / T, k)
+            ),
+            "Lo que conservas es lo que daría la cadena sin top-k.": (
+                lambda x, T, k, p: top_p(x / T, p)
+            ),
+            "Lo que conservas es lo que daría la cadena sin top-p.": (
+                lambda x, T, k, p: _top_k(x / T, k)
+            ),
+            "Falta la temperatura, que en transformers va la primera.": (
+                lambda x, T, k, p: top_p(_top_k(x, k), p)
+            ),
+            "Divides por T dos veces: los que quedan valen logit / T.": [
+                lambda x, T, k, p: top_p(_top_k(x / T, k), p) / T,
+                lambda x, T, k, p: top_p(_top_k(x / T, k) / T, p),
+            ],
+            "Multiplicas por T, y se divide.": (
+                lambda x, T, k, p: top_p(_top_k(x * T, k), p)
+            ),
+            "Filtras bien, pero devuelves los logits sin dividir por T.": (
+                lambda x, T, k, p: x.masked_fill(
+                    top_p(_top_k(x / T, k), p) == -INF, -INF
+                )
+            ),
+            "Pasas por el softmax antes de los filtros, y ellos ya lo hacen: "
+            "esperan logits.": [
+                lambda x, T, k, p: top_p(_top_k((x / T).softmax(-1), k), p),
+                lambda x, T, k, p: top_p(_top_k(x / T, k).softmax(-1), p),
+            ],
+            SHARES: lambda x, T, k, p: top_p(_top_k(x / T, k), p).softmax(-1),
+            "Con empates quedan de más: tu top-p corta por valor, y se corta "
+            "por puesto.": lambda x, T, k, p: _by_value(_top_k(x / T, k), p),
+            "Con empates en el k-ésimo quedan otros: tu top-k corta por "
+            "puesto, y se corta por valor.": (
+                lambda x, T, k, p: top_p(_exact_k(x / T, k), p)
+            ),
+        },
+        otherwise="Comprueba cada filtro por separado (ejercicios 1 y 2) y "
+        "luego el orden: primero T; top-p, el último.",
+        rights=[
+            lambda x, T, k, p: top_p(_top_k(x / T, k), p),
+            lambda x, T, k, p: _ascending(_top_k_sorted(x / T, k), p),
+            lambda x, T, k, p: (
+                _top_k(x, k) / T if p >= 1 else top_p(_top_k(x, k) / T, p)
+            ),
+            _chain_by_hand,
+        ],
+    ),
+    success="¡Correcto! El mismo orden que generate.",
+)
+
+
+# 04.5
+
+
+GOOD = [0.4, 0.2, 0.15, 0.15, 0.1]
+SIZES = "Hacen falta entre 4 y 6 probabilidades, todas mayores que 0."
+SUM = "Tienen que sumar 1, en tanto por uno."
+RANGE_T = "T tiene que ser mayor que 0."
+RANGE_P = "p tiene que estar entre 0 y 1."
+EDGE = "Una de las sumas cae justo en p y el redondeo decidiría. Aleja p."
+WHICH_T = "¿Qué T concentra: mayor o menor que 1?"
+SMALL = "Con T después el núcleo es pequeño: ¿qué p lo tiene grande?"
+HEAD = "Hay empate en cabeza, y ninguna T separa a dos iguales."
+FURTHER = "Vas en la buena dirección: sigue por ahí con T."
+THREE = "Da tres cosas: (probabilidades, T, p)."
+
+
+@exercise(
+    "04.5",
+    success="¡Correcto! El orden ha cambiado quién puede salir.",
+    traps={
+        WHICH_T: [(GOOD, 3.0, 0.88), (GOOD, 1.0, 0.88)],
+        FURTHER: (GOOD, 0.5, 0.88),
+        SMALL: [(GOOD, 0.2, 0.3), ([0.9, 0.05, 0.03, 0.02], 0.2, 0.8)],
+        SUM: [
+            ([0.4, 0.2, 0.2, 0.3, 0.1], 0.2, 0.88),
+            ([40, 20, 15, 15, 10], 0.2, 0.88),
+        ],
+        SIZES: [
+            ([0.1] * 10, 0.2, 0.88),
+            ([0.6, 0.2, 0.2, 0.0], 0.2, 0.88),
+            ([0.6, 0.3, 0.1], 0.2, 0.88),
+        ],
+        HEAD: [([0.25] * 4, 0.2, 0.9), ([0.3, 0.3, 0.2, 0.2], 0.05, 0.9)],
+        EDGE: ([0.4, 0.3, 0.2, 0.1], 0.2, 0.9),
+        RANGE_T: [(GOOD, -0.2, 0.88), (GOOD, 0, 0.88)],
+        RANGE_P: [(GOOD, 0.2, 1.2), (GOOD, 0.2, 88)],
+        THREE: ([0.4, 0.2, 0.4, 0.1], 0.2),
+    },
+    rights=[
+        (GOOD, 0.2, 0.88),
+        (np.array([0.3, 0.25, 0.25, 0.2]), 0.05, 0.85),
+        (torch.tensor([0.3, 0.24, 0.24, 0.22]), 0.01, 0.9),
+        [(0.35, 0.3, 0.2, 0.15), torch.tensor(0.05), 0.9],
+    ],
+)
 def order_matters(answer):
     """`(probabilities, T, p)`: con T antes quedan al menos 3 menos."""
+    expect(isinstance(answer, tuple | list) and len(answer) == 3, THREE)
+    shares = torch.as_tensor(answer[0], dtype=torch.float64)
+    T, p = number(answer[1], "T"), number(answer[2], "p")
     expect(
-        isinstance(answer, tuple | list) and len(answer) == 3,
-        "Da tres cosas: (probabilidades, T, p).",
+        shares.dim() == 1 and len(shares) in (4, 5, 6) and shares.min() > 0,
+        SIZES,
     )
-    shares, T, p = answer
-    shares = torch.as_tensor(shares, dtype=torch.float64)
-    expect(
-        shares.dim() == 1
-        and 4 <= len(shares) <= 6
-        and bool((shares > 0).all()),
-        "Hacen falta entre 4 y 6 probabilidades, todas mayores que 0.",
-    )
-    expect(
-        abs(float(shares.sum()) - 1) < 1e-6,
-        f"Tus probabilidades suman {float(shares.sum()):.6f}, y no 1.",
-    )
-    expect(float(T) > 0, "T tiene que ser mayor que 0.")
-    expect(0 < float(p) < 1, "p tiene que estar entre 0 y 1.")
-
-    def nucleus(scores):
-        ordered = scores.softmax(-1).sort(descending=True).values
-        totals = ordered.cumsum(0)
-        expect(
-            bool(((totals - p).abs() > 1e-6).all()),
-            "Una de las sumas cae justo en p y el redondeo decidiría. Aleja p.",
-        )
-        return int((totals - ordered < p).sum())
-
-    first, last = nucleus(shares.log() / float(T)), nucleus(shares.log())
-    result = (
+    total = float(shares.sum())
+    expect(abs(total - 1) < 1e-6, say("Suman {0:.4f}. ", total) + SUM)
+    expect(T > 0, RANGE_T)
+    expect(0 < p < 1, RANGE_P)
+    first, last = _size(shares.log() / T, p), _size(shares.log(), p)
+    said = (
         f"Con T antes quedan {first} y con T después, {last}; se pide que con "
         "T antes queden al menos 3 menos. "
     )
-    expect(float(T) < 1, result + "¿Qué T concentra: mayor o menor que 1?")
-    expect(
-        last >= 4,
-        result
-        + "Con T después el núcleo es pequeño: ¿qué distribución, y qué "
-        "p, lo tienen grande?",
-    )
-    best = shares.max()
-    expect(
-        int((shares == best).sum()) == 1,
-        result + "Hay empate en cabeza, y ninguna T separa a dos iguales.",
-    )
-    expect(last - first >= 3, result + "Ve más lejos con T.")
+    expect(T < 1, said + WHICH_T)
+    expect(last >= 4, said + SMALL)
+    expect(int((shares == shares.max()).sum()) == 1, said + HEAD)
+    expect(last - first >= 3, said + FURTHER)
 
 
-@exercise("04.6", success="¡Cazado! Ordenar desordena: hay que volver.")
-def bug(nucleus):
-    """`nucleus(logits [V], p) -> [V]`."""
-    for i in range(40):
-        logits = random_logits(200 + i, 12)
-        if i % 2 == 0:  # ya ordenados: aquí el bug no se ve
-            logits = logits.sort(descending=True).values
-        p = 0.2 + 0.75 * i / 39
-        if _on_the_edge(logits, p):
-            continue
-        ours = _filtered(nucleus, logits, p)
-        moved = (
-            "El número coincide y los tokens no: la máscara, al aplicarse, "
-            "¿está en el orden de los logits o en el de las probabilidades "
-            "ordenadas?"
-        )
-        _check_nucleus(ours, logits, p, moved)
+def _size(scores, p: float) -> int:
+    """Cuántos tokens tiene el núcleo."""
+    expect(not _on_the_edge(scores, p), EDGE)
+    ordered = scores.softmax(-1).sort(descending=True).values
+    return int((ordered.cumsum(0) - ordered < p).sum())

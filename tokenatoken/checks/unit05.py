@@ -2,92 +2,256 @@
 
 import json
 import math
+from functools import cache
 
 import torch
 
+from ..forward import next_logits
 from ..generation import GenerationStep
-from ..model import load_tokenizer
-from . import Hint, call, exercise, expect
-from .bench import CallCounter, library, prompts, tiny_model
+from ..text import text_pieces
+from .bench import CallCounter, library, prompts, tiny_model, tokenizer
+from .kit import Hint, Part, call, exercise, expect, say
+
+ROBOT = "\ufffd"  # medio carácter
 
 
-def _ids(value, like: torch.Tensor) -> list[int]:
-    expect(
-        isinstance(value, torch.Tensor) and value.dim() == 2,
-        "Devuelve un tensor de ids de forma [1, n], con el prompt delante.",
-    )
-    expect(
-        value.shape[1] >= like.shape[1]
-        and torch.equal(value[:, : like.shape[1]], like),
-        "El resultado tiene que empezar por los ids del prompt.",
-    )
-    return value[0].tolist()
+def _words(name="smollm2"):
+    return tokenizer(name)
 
 
-@exercise(
-    "05.1",
-    success="¡Correcto! Los mismos ids que generate, sin un forward de más.",
-)
-def loop(write):
-    """`write(model, ids [1, n], max_new_tokens, ends) -> [1, n + nuevos]`."""
-    for ids in prompts():
+# 05.1 y 05.6: el bucle
+
+
+def best(model, ids):
+    return model(ids).logits[:, -1].argmax(-1)
+
+
+def join(ids, token):
+    return torch.cat([ids, token.view(1, 1)], -1)
+
+
+def loop(choose=best, look=lambda token, ends: token in ends, first=True):
+    """Un bucle con las piezas que se le digan. `first`: si el primer token
+    también puede ser el último."""
+
+    def write(model, ids, limit, ends):
+        for i in range(limit):
+            token = choose(model, ids)
+            ids = join(ids, token)
+            if look(token.item(), ends) and (first or i):
+                break
+        return ids
+
+    return write
+
+
+write = loop()
+
+
+def _by_helper(model, ids, limit, ends):
+    while limit:
+        token = next_logits(model, ids).argmax(-1, keepdim=True)
+        ids, limit = torch.hstack([ids, token]), limit - 1
+        if int(token) in ends:
+            return ids
+    return ids
+
+
+def _one_more_forward(model, ids, limit, ends):
+    token = best(model, ids)
+    for _ in range(limit):
+        ids = join(ids, token)
+        last = token
+        token = best(model, ids)
+        if last.item() in ends:
+            break
+    return ids
+
+
+def _drops_the_end(model, ids, limit, ends):
+    for _ in range(limit):
+        token = best(model, ids)
+        if token.item() in ends:
+            break
+        ids = join(ids, token)
+    return ids
+
+
+def _looks_at_the_prompt(model, ids, limit, ends):
+    if ids[0, -1].item() in ends:
+        return ids
+    return write(model, ids, limit, ends)
+
+
+PREFIX = "El resultado tiene que empezar por los ids del prompt."
+TENSOR = "Devuelve un tensor de ids de forma [1, n], con el prompt delante."
+
+
+def _written(answer, ids, limit, ends) -> list:
+    """Los ids nuevos y cuántos forwards han costado."""
+    with CallCounter() as counter:
+        value = call(answer, counter.model, ids, limit, set(ends))
+    n = ids.shape[1]
+    expect(isinstance(value, torch.Tensor) and value.dim() == 2, TENSOR)
+    same = value.shape[1] >= n and torch.equal(value[:, :n], ids)
+    expect(same, PREFIX)
+    return [value[0, n:].tolist(), len(counter.lengths)]
+
+
+def _right_loop(ids, limit, ends) -> list:
+    new = _library(tuple(ids[0].tolist()), limit, ends)
+    return [new, len(new)]
+
+
+@cache
+def _library(ids: tuple, limit: int, ends: tuple) -> list[int]:
+    return library(torch.tensor([ids]), limit, ends)[0, len(ids) :].tolist()
+
+
+def _loop_cases():
+    for ids in prompts()[::2]:  # de 1, 5 y 13 tokens
         free = library(ids, 12)[0, ids.shape[1] :].tolist()
         later = next((t for t in free[1:] if t != free[0]), 96)
-        for limit, ends in (
-            (12, ()),
-            (1, ()),
-            (12, (later, 95)),
-            (12, (1, later)),
-            (12, (free[0],)),
-            (12, (ids[0, -1].item(),)),
-        ):
-            right = library(ids, limit, ends)[0].tolist()
-            given = ids.clone()
-            with CallCounter() as counter:
-                value = call(write, counter.model, given, limit, set(ends))
-            expect(
-                torch.equal(given, ids),
-                "Tu función cambia los ids que recibe. Haz otro tensor.",
-            )
-            ours = _ids(value, ids)
-            new, wanted = len(ours) - ids.shape[1], len(right) - ids.shape[1]
-            if ends:
-                expect(
-                    new <= wanted,
-                    f"Con ends = {set(ends)} había que parar tras {wanted} "
-                    f"token(s) y sigues hasta {new}. ¿Compruebas cualquiera "
-                    "de los fines, y también en el primer token?",
+        yield ids, 12, ()
+        yield ids, 1, ()
+        yield ids, 12, (later, 95)
+        yield ids, 12, (1, later)
+        yield ids, 12, (free[0],)
+        yield ids, 12, (ids[0, -1].item(),)
+        yield ids, 3, (free[2],)
+
+
+def _loop_said(ours, right, ids, limit, ends) -> str:
+    return (
+        f"Con {ids.shape[1]} token(s) de prompt, máximo {limit} y ends = "
+        f"{set(ends) or '{}'}, escribes {ours[0]} con {ours[1]} forward(s) y "
+        f"son {right[0]} con {right[1]}."
+    )
+
+
+exercise(
+    "05.1",
+    Part(
+        _loop_cases,
+        truth=_right_loop,
+        observe=_written,
+        said=_loop_said,
+        traps={
+            "Después del último token no hace falta ningún forward.": (
+                _one_more_forward
+            ),
+            "No miras los fines: hay que parar en cualquiera de ellos.": loop(
+                look=lambda token, ends: False
+            ),
+            "Solo miras uno de los fines, y vale cualquiera.": [
+                loop(look=lambda token, ends: token == min(ends, default=-1)),
+                loop(look=lambda token, ends: token == max(ends, default=-1)),
+            ],
+            "El primer token también puede ser un fin.": loop(first=False),
+            "El token de fin se incluye en el resultado.": _drops_the_end,
+            "Miras si el prompt acaba en un fin: solo cuentan los tokens "
+            "nuevos.": _looks_at_the_prompt,
+            "A la red le das solo el último token, y necesita todo el texto.": (
+                loop(lambda model, ids: best(model, ids[:, -1:]))
+            ),
+            "A la red le das siempre el prompt de partida: falta pasarle lo "
+            "que vas escribiendo.": lambda model, ids, limit, ends: loop(
+                lambda model, _: best(model, ids)
+            )(model, ids, limit, ends),
+            "Eliges con los logits de la primera posición: los del siguiente "
+            "token son los de la última.": loop(
+                lambda model, ids: model(ids).logits[:, 0].argmax(-1)
+            ),
+            "Eliges el peor: con greedy es el de mayor logit.": loop(
+                lambda model, ids: model(ids).logits[:, -1].argmin(-1)
+            ),
+            "Generas un token de más: max_new_tokens cuenta los nuevos.": (
+                lambda model, ids, limit, ends: write(
+                    model, ids, limit + 1, ends
                 )
-            expect(
-                new == wanted,
-                f"Pedí {limit} tokens nuevos y generas {new}; lo correcto son "
-                f"{wanted} (el token de fin se incluye).",
-            )
-            expect(
-                ours == right,
-                f"A partir del token nuevo {_split(ours, right, ids)} te "
-                "separas de generate. ¿Eliges con los logits de la última "
-                "posición, y con todo el texto delante?",
-            )
-            expect(
-                len(counter.lengths) == wanted,
-                f"Para {wanted} token(s) haces {len(counter.lengths)} "
-                "forwards. Después del último token no hace falta ninguno.",
-            )
+            ),
+            "Generas un token de menos: max_new_tokens cuenta los nuevos.": (
+                lambda model, ids, limit, ends: write(
+                    model, ids, limit - 1, ends
+                )
+            ),
+        },
+        otherwise="¿Eliges con los logits de la última posición, con todo el "
+        "texto delante, y miras el fin después de cada token?",
+        rights=[write, _by_helper],
+    ),
+    success="¡Correcto! Los mismos ids que generate, sin un forward de más.",
+)
 
 
-def _split(ours, right, ids) -> int:
-    start = ids.shape[1]
-    pairs = zip(ours[start:], right[start:])
-    return next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 0)
+# 05.2
 
 
-@exercise("05.2", success="¡Correcto! Ni un token de más.")
-def until_text(until):
-    """`until(tokenizer, ids, stop) -> list[int]`; `ids` es un iterador."""
-    tokenizer = load_tokenizer("smollm2")
-    letters = [i for c in "international" for i in tokenizer.encode(c)]
-    zero = tokenizer.encode("Uno") + [0] + tokenizer.encode("dos fin más")
+def until_when(found, before=False):
+    """Un bucle que para cuando `found(tokenizer, vistos, stop)`."""
+
+    def run(tokenizer, ids, stop):
+        seen = []
+        for token_id in ids:
+            if before and found(tokenizer, [*seen, token_id], stop):
+                break
+            seen.append(token_id)
+            if not before and found(tokenizer, seen, stop):
+                break
+        return seen
+
+    return run
+
+
+def _has(tokenizer, seen, stop):
+    return stop in tokenizer.decode(seen)
+
+
+until = until_when(_has)
+
+
+def _window(n):
+    return until_when(lambda t, seen, stop: _has(t, seen[-n:], stop))
+
+
+def _until_pieces(tokenizer, ids, stop):
+    """La misma respuesta, con un while y el texto acumulado."""
+    seen, ids = [], iter(ids)
+    while stop not in tokenizer.decode(seen):
+        try:
+            seen.append(next(ids))
+        except StopIteration:
+            break
+    return seen
+
+
+def _until_falsy(tokenizer, ids, stop):
+    seen = []
+    while token_id := next(ids, None):
+        seen.append(token_id)
+        if _has(tokenizer, seen, stop):
+            break
+    return seen
+
+
+def _until_late(tokenizer, ids, stop):
+    seen = []
+    for token_id in ids:
+        if _has(tokenizer, seen, stop):
+            break
+        seen.append(token_id)
+    return seen
+
+
+def _until_recoded(tokenizer, ids, stop):
+    text = tokenizer.decode(until(tokenizer, ids, stop))
+    return tokenizer.encode(text.split(stop)[0] + stop)
+
+
+def _stop_cases():
+    t = _words()
+    letters = [i for c in "international" for i in t.encode(c)]
+    long = [i for c in "el otorrinolaringólogo y más" for i in t.encode(c)]
     for given, stop in (
         ("Primera línea.\n\nSegunda línea.\n\nTercera.", "\n\n"),
         ("uno, dos, tres, cuatro", "tres"),
@@ -102,126 +266,330 @@ def until_text(until):
         ("Vale: 🤖 sí", ": "),
         ("La ñ y el 🤖 juntos: FIN. Y más", "🤖"),
         (letters, "nation"),
-        (zero, "fin"),
+        (letters, "t"),
+        (long, "otorrinolaringólogo"),
+        (t.encode("Uno") + [0] + t.encode("dos fin más"), "fin"),
     ):
-        ids = tokenizer.encode(given) if isinstance(given, str) else given
-        text = tokenizer.decode(ids)
-        right = next(
-            (
-                n
-                for n in range(1, len(ids) + 1)
-                if stop in tokenizer.decode(ids[:n])
+        ids = t.encode(given) if isinstance(given, str) else given
+        yield t, ids, stop
+
+
+def _stopped(answer, t, ids, stop) -> list:
+    """Lo que devuelve, y cuántos ids quedan sin pedir."""
+    waiting = iter(ids)
+    ours = call(answer, t, waiting, stop)
+    expect(
+        isinstance(ours, list),
+        f"Devuelve una lista de ids, no {type(ours).__name__}.",
+    )
+    return [ours, len(list(waiting))]
+
+
+def _stop_said(ours, right, t, ids, stop) -> str:
+    return (
+        f"Con {t.decode(ids)!r} y la parada {stop!r} devuelves "
+        f"{len(ours[0])} ids y dejas {ours[1]} sin pedir; son {len(right[0])} "
+        f"y {right[1]}."
+    )
+
+
+exercise(
+    "05.2",
+    Part(
+        _stop_cases,
+        truth=lambda t, ids, stop: [
+            until(t, ids, stop),
+            len(ids) - len(until(t, ids, stop)),
+        ],
+        observe=_stopped,
+        said=_stop_said,
+        traps={
+            "Miras solo el último token, y la parada puede llegar repartida "
+            "entre varios.": [
+                _window(1),
+                until_when(lambda t, seen, s: t.decode(seen[-1:]) == s),
+                until_when(
+                    lambda t, seen, s: t.decode(seen[-1:]).strip() == s
+                ),
+            ],
+            "Miras solo los últimos tokens, y la parada puede ocupar más.": [
+                _window(n) for n in (2, 3, 4, 5, 8, 10, 16)
+            ],
+            "Miras si el texto acaba en la parada, y el token que la completa "
+            "puede traer algo más pegado.": until_when(
+                lambda t, seen, s: t.decode(seen).endswith(s)
             ),
-            len(ids),
-        )
-        waiting = iter(ids)
-        ours = call(until, tokenizer, waiting, stop)
-        expect(
-            isinstance(ours, list),
-            f"Devuelve una lista de ids, no {type(ours).__name__}.",
-        )
-        left = len(list(waiting))
-        shown = f"Con {text!r} y la parada {stop!r}"
-        expect(
-            ours == ids[: len(ours)],
-            f"{shown} devuelves otros ids. Son los que llegan, en su orden.",
-        )
-        expect(
-            len(ours) <= right,
-            f"{shown} hay que parar tras {right} tokens y devuelves "
-            f"{len(ours)}. ¿Miras el texto entero, o solo el último token? La "
-            "parada puede llegar repartida entre varios.",
-        )
-        expect(
-            len(ours) == right,
-            f"{shown} devuelves {len(ours)} tokens y son {right}. ¿Incluyes el "
-            "que completa la parada, y todos si no aparece?",
-        )
-        expect(
-            left == len(ids) - right,
-            f"{shown} pides tokens de más: cada uno cuesta un forward. "
-            "Comprueba después de cada token, no al final.",
+            "Las mayúsculas cuentan: «fin» no es «FIN».": until_when(
+                lambda t, seen, s: s.lower() in t.decode(seen).lower()
+            ),
+            "Falta el token que completa la parada: también ha llegado.": (
+                until_when(_has, before=True)
+            ),
+            "Pides un token de más: comprueba después de cada uno, no antes "
+            "de pedir el siguiente.": _until_late,
+            "Los pides todos antes de mirar, y cada uno cuesta un forward.": (
+                lambda t, ids, stop: until(t, iter(list(ids)), stop)
+            ),
+            "El id 0 también es un token: no vale como «no hay más».": (
+                _until_falsy
+            ),
+            "Vuelves a codificar el texto, y salen otros ids: devuelve los que "
+            "llegaron.": _until_recoded,
+            "No paras nunca: ¿dónde miras si ya está la parada?": (
+                lambda t, ids, stop: list(ids)
+            ),
+        },
+        otherwise="Son los ids que llegan, en su orden, hasta que el texto "
+        "entero contiene la parada.",
+        rights=[until, _until_pieces],
+    ),
+    success="¡Correcto! Ni un token de más.",
+)
+
+
+# 05.3
+
+
+def record(t, steps, **options):
+    """El JSON de los pasos."""
+    rows = [
+        {
+            "id": step.token_id,
+            "token": t.decode([step.token_id]),
+            "segundos": step.seconds,
+        }
+        for step in steps
+    ]
+    return json.dumps(rows, **{"ensure_ascii": False, **options})
+
+
+def changed(key, change):
+    """`record`, con `change(filas, i)` en esa clave."""
+
+    def wrong(t, steps):
+        rows = json.loads(record(t, steps))
+        values = [change(rows, i) for i in range(len(rows))]
+        rows = [{**row, key: value} for row, value in zip(rows, values)]
+        return json.dumps(rows, ensure_ascii=False)
+
+    return wrong
+
+
+def _by_loop(t, steps):
+    rows = []
+    for step in steps:
+        row = dict(id=step.token_id, token=t.decode(step.token_id))
+        rows.append(row | {"segundos": round(step.seconds, 3)})
+    return json.dumps(rows, ensure_ascii=False, indent=1)
+
+
+def _recorded_cases():
+    t = _words()
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randint(0, 49_000, (7,), generator=generator).tolist()
+    spanish = t.encode("¡Qué ñandú más rápido!")
+    odd = t.encode('Él dijo: "¿Qué?"\n\tC:\\nube')
+    for ids in (spanish, random, random[:1], odd):
+        yield (
+            t,
+            [
+                GenerationStep(i, token, torch.zeros(3), 4, 0.126 * (i + 1))
+                for i, token in enumerate(ids)
+            ],
         )
 
 
-def _steps(n: int, seed: int = 0) -> list[GenerationStep]:
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(0, 49_000, (n,), generator=generator).tolist()
+UNREAD = "¿Lo escribe json.dumps, o es un texto montado a mano, con comillas "
+UNREAD += "simples?"
+ONE_EACH = "Es una lista con un elemento por paso, y salen todos."
+TILDES = "Las letras con tilde salen como \\u00e1: json.dumps tiene una "
+TILDES += "opción para dejarlas."
+
+
+def _recorded(answer, t, steps) -> list:
+    """Las filas, como `[id, token, segundos]`; los segundos, a milésimas."""
+    text = call(answer, t, iter(steps))
+    expect(
+        isinstance(text, str),
+        f"Devuelve un texto (json.dumps), no {type(text).__name__}.",
+    )
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Hint(f"json.loads no lo entiende: {error}. {UNREAD}") from None
+    whole = isinstance(rows, list) and len(rows) == len(steps)
+    expect(whole, f"Con {len(steps)} paso(s), no sale eso. {ONE_EACH}")
+    keys = {"id", "token", "segundos"}
+    expect(
+        all(isinstance(row, dict) and keys <= set(row) for row in rows),
+        "Cada elemento lleva las claves id, token y segundos.",
+    )
+    expect("\\u00" not in text, TILDES)
     return [
-        GenerationStep(i, t, torch.zeros(3), 4 + i, 0.125 * (i + 1) + 0.001)
-        for i, t in enumerate(ids)
+        [row["id"], row["token"], _seconds(row["segundos"], step)]
+        for row, step in zip(rows, steps)
     ]
 
 
-@exercise("05.3", success="¡Correcto! Se puede volver a leer tal cual.")
-def to_json(record):
-    """`record(tokenizer, steps) -> str` con JSON; `steps` es un generador."""
-    tokenizer = load_tokenizer("smollm2")
-    spanish = tokenizer.encode("¡Qué ñandú más rápido!")
-    odd = tokenizer.encode('Él dijo: "¿Qué?"\n\tC:\\nube')
-    for steps in (
-        _steps(7),
-        _steps(1),
-        *(
-            [
-                GenerationStep(i, t, torch.zeros(3), 4, 0.5 * i + 0.5)
-                for i, t in enumerate(ids)
-            ]
-            for ids in (spanish, odd)
-        ),
-    ):
-        text = call(record, tokenizer, iter(steps))
-        expect(
-            isinstance(text, str),
-            f"Devuelve un texto (json.dumps), no {type(text).__name__}.",
-        )
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise Hint(
-                f"json.loads no lo entiende: {error}. ¿Lo escribe json.dumps, o "
-                "es el repr de Python, con comillas simples?"
-            ) from None
-        expect(
-            isinstance(rows, list) and len(rows) == len(steps),
-            f"Tiene que ser una lista de {len(steps)} elementos, uno por paso. "
-            "Ojo: un generador solo se recorre una vez.",
-        )
-        for row, step in zip(rows, steps):
-            expect(
-                isinstance(row, dict)
-                and {"id", "token", "segundos"} <= set(row),
-                "Cada elemento lleva las claves id, token y segundos.",
-            )
-            expect(
-                row["id"] == step.token_id and not isinstance(row["id"], str),
-                f"El id {step.token_id} se ha guardado como {row['id']!r}.",
-            )
-            expect(
-                row["token"] == tokenizer.decode([step.token_id]),
-                f"El token {tokenizer.decode([step.token_id])!r} se ha "
-                f"guardado como {row['token']!r}.",
-            )
-            seconds = row["segundos"]
-            expect(
-                isinstance(seconds, int | float)
-                and math.isclose(seconds, step.seconds, abs_tol=0.0011),
-                f"Los segundos del paso {step.index} son {step.seconds} y has "
-                f"guardado {seconds!r}. ¿Es el tiempo desde el principio, con "
-                "tres decimales al menos?",
-            )
-        if steps[0].token_id == spanish[0]:
-            expect(
-                "á" in text,
-                "Las letras con tilde salen como \\u00e1. json.dumps tiene una "
-                "opción para dejarlas.",
-            )
+def _seconds(value, step):
+    """Con tres decimales basta."""
+    number = isinstance(value, int | float)
+    close = number and math.isclose(value, step.seconds, abs_tol=0.0011)
+    return step.seconds if close else value
 
 
-@exercise("05.4", success="¡Correcto! Ni un carácter roto, ni uno perdido.")
-def whole_characters(pieces):
+def _record_said(ours, right, t, steps) -> str:
+    a, b = next((x, y) for x, y in zip(ours, right) if x != y)
+    return f"De un paso guardas {a} y es {b}."
+
+
+exercise(
+    "05.3",
+    Part(
+        _recorded_cases,
+        truth=lambda t, steps: [
+            [s.token_id, t.decode([s.token_id]), s.seconds] for s in steps
+        ],
+        observe=_recorded,
+        said=_record_said,
+        traps={
+            UNREAD: lambda t, s: str(json.loads(record(t, s))),
+            TILDES: lambda t, s: record(t, s, ensure_ascii=True),
+            ONE_EACH: [
+                lambda t, s: json.dumps({"pasos": json.loads(record(t, s))}),
+                lambda t, s: record(t, list(s)[:-1]),
+                lambda t, s: record(t, list(s)[:0]),
+            ],
+            "Ese es el tiempo de cada paso, y se pide desde el principio.": (
+                changed(
+                    "segundos",
+                    lambda r, i: (
+                        r[i]["segundos"] - (r[i - 1]["segundos"] if i else 0)
+                    ),
+                )
+            ),
+            "Los segundos van con tres decimales al menos.": [
+                changed("segundos", lambda r, i: int(r[i]["segundos"])),
+                changed("segundos", lambda r, i: round(r[i]["segundos"], 1)),
+                changed("segundos", lambda r, i: round(r[i]["segundos"], 2)),
+            ],
+            "Los segundos son un número, y tú guardas un texto.": [
+                changed("segundos", lambda r, i: str(r[i]["segundos"])),
+                changed("segundos", lambda r, i: f"{r[i]['segundos']:.3f}"),
+            ],
+            "El id es un número, y tú guardas un texto.": changed(
+                "id", lambda r, i: str(r[i]["id"])
+            ),
+            "El token lleva sus espacios: son parte de él.": changed(
+                "token", lambda r, i: r[i]["token"].strip()
+            ),
+            "repr añade comillas que no son del token.": changed(
+                "token", lambda r, i: repr(r[i]["token"])
+            ),
+            "Guardas el texto hasta ahí, y se pide el de cada token.": changed(
+                "token", lambda r, i: "".join(x["token"] for x in r[: i + 1])
+            ),
+        },
+        otherwise="Compara lo que guardas con step.token_id, el texto de ese "
+        "id y step.seconds.",
+        rights=[record, _by_loop, lambda t, s: record(t, list(s), indent=2)],
+    ),
+    success="¡Correcto! Se puede volver a leer tal cual.",
+)
+
+
+# 05.4
+
+
+def pieces_when(whole, flush=True):
+    """Trozos que salen cuando `whole(texto, tokens en espera)`."""
+
+    def run(t, ids):
+        waiting = []
+        for token_id in ids:
+            waiting.append(token_id)
+            text = t.decode(waiting)
+            if whole(text, len(waiting)):
+                yield text
+                waiting = []
+        if flush:
+            yield t.decode(waiting)
+
+    return run
+
+
+pieces = pieces_when(lambda text, n: not text.endswith(ROBOT))
+
+
+def _pieces_early(t, ids):
+    """Enseña también lo que precede al carácter incompleto."""
+    shown = ""
+    for n in range(1, len(ids) + 1):
+        text = t.decode(ids[:n])
+        text = text if n == len(ids) else text.rstrip(ROBOT)
+        if len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text
+
+
+def _pieces_by_word(t, ids):
+    words = t.decode(ids).split(" ")
+    return [word + " " for word in words[:-1]] + words[-1:]
+
+
+def _pieces_cumulative(t, ids):
+    texts = (t.decode(ids[:n]) for n in range(1, len(ids) + 1))
+    return [text for text in texts if not text.endswith(ROBOT)]
+
+
+BROKEN = (
+    "Un carácter puede ocupar varios tokens: espera a que esté entero antes "
+    "de enseñarlo."
+)
+LOST = (
+    "Lo pendiente también se entrega al final, aunque el carácter no llegara "
+    "a completarse."
+)
+DROPPED = "Quitar el � pierde el carácter: hay que esperar al resto."
+GROWS = "Cada trozo es solo lo nuevo, no todo lo escrito hasta ahí."
+LATE = "Hay trozos que llegan tarde: en cuanto el texto está entero, sale."
+CUT = (
+    "Cortas por donde no acaba ningún token: los trozos salen según llegan "
+    "los tokens."
+)
+JOINED = (
+    "Devuelve los trozos por separado, en una lista o con yield, y no el "
+    "texto ya unido."
+)
+
+
+@exercise(
+    "05.4",
+    success="¡Correcto! Ni un carácter roto, ni uno perdido.",
+    traps={
+        BROKEN: [
+            lambda t, ids: [t.decode([i]) for i in ids],
+            pieces_when(lambda text, n: not text.endswith(ROBOT) or n > 2),
+        ],
+        LOST: pieces_when(lambda text, n: not text.endswith(ROBOT), False),
+        DROPPED: lambda t, ids: [
+            t.decode([i]).replace(ROBOT, "") for i in ids
+        ],
+        GROWS: _pieces_cumulative,
+        LATE: lambda t, ids: [t.decode(ids)],
+        CUT: [lambda t, ids: list(t.decode(ids)), _pieces_by_word],
+        JOINED: lambda t, ids: t.decode(ids),
+    },
+    rights=[
+        pieces,
+        _pieces_early,
+        text_pieces,
+        lambda t, ids: list(pieces(t, ids)),
+    ],
+)
+def whole_characters(answer):
     """`pieces(tokenizer, ids)`: generador o lista de trozos de texto."""
-    tokenizer = load_tokenizer("smollm2")
+    t = _words()
     for text in (
         "Hola, mundo",
         "¡Feliz día, ñandú! 🤖🎉",
@@ -229,49 +597,52 @@ def whole_characters(pieces):
         "🇪🇸 👩‍💻 fin",
         "a",
         "𐍈 y 𓀀",
-        tokenizer.encode("Adiós 🤖")[:-1] + tokenizer.encode(" y sigo así"),
-        tokenizer.encode("Adiós 🤖")[:-1],  # se para a medio robot
+        t.encode("Adiós 🤖")[:-1] + t.encode(" y sigo así"),
+        t.encode("Adiós 🤖")[:-1],  # se para a medio robot
     ):
-        ids = tokenizer.encode(text) if isinstance(text, str) else text
-        whole = tokenizer.decode(ids)
-        value = call(pieces, tokenizer, list(ids))
-        expect(
-            not isinstance(value, str),
-            "Devuelve los trozos por separado (una lista, o con yield), no el "
-            "texto ya unido.",
-        )
-        ours = call(list, value)  # si es un generador, aquí se ejecuta
-        expect(
-            all(isinstance(piece, str) for piece in ours),
-            "Cada trozo tiene que ser un texto.",
-        )
-        broken = [p for p in ours if "\ufffd" in p]
-        expect(
-            not broken or "\ufffd" in whole,
-            f"Con {whole!r} sale un trozo roto: {broken[:1]}. Un carácter puede "
-            "ocupar varios tokens: espera a que esté entero.",
-        )
-        joined = "".join(ours)
-        expect(
-            joined == whole,
-            f"Unidos, los trozos dan {joined!r} y el texto es {whole!r}. "
-            + "Lo pendiente también se entrega al final, aunque el carácter "
-            "no llegara a completarse." * (len(joined) < len(whole)),
-        )
-        prefixes = [tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1)]
-        clean = {len(p) for p in prefixes if not p.endswith("\ufffd")}
-        also = {len(p.rstrip("\ufffd")) for p in prefixes} | {0, len(whole)}
-        ends = {len("".join(ours[:n])) for n in range(len(ours) + 1)}
-        expect(
-            clean <= ends,
-            f"Con {whole!r} hay trozos que llegan tarde: en cuanto el texto "
-            "está entero, se enseña.",
-        )
-        expect(
-            ends <= clean | also,
-            f"Con {whole!r} cortas por donde no acaba ningún token. Los trozos "
-            "salen según llegan los tokens.",
-        )
+        _one_text(answer, t, t.encode(text) if isinstance(text, str) else text)
+
+
+def _one_text(answer, t, ids: list[int]) -> None:
+    whole = t.decode(ids)
+    value = call(answer, t, ids)
+    expect(not isinstance(value, str), JOINED)
+    ours = call(list, value)  # si es un generador, aquí se ejecuta
+    expect(
+        all(isinstance(piece, str) for piece in ours),
+        "Cada trozo tiene que ser un texto.",
+    )
+    broken = [piece for piece in ours if ROBOT in piece]
+    expect(
+        not broken or ROBOT in whole,
+        f"Con {whole!r} sale un trozo roto: {broken[:1]}. {BROKEN}",
+    )
+    _joined(ours, whole, t, ids)
+    prefixes = [t.decode(ids[:n]) for n in range(1, len(ids) + 1)]
+    clean = {len(p) for p in prefixes if not p.endswith(ROBOT)}
+    also = {len(p.rstrip(ROBOT)) for p in prefixes} | {0, len(whole)}
+    ends = {len("".join(ours[:n])) for n in range(len(ours) + 1)}
+    expect(ends <= clean | also, f"Con {whole!r} no sale bien. {CUT}")
+    expect(clean <= ends, f"Con {whole!r} no sale a tiempo. {LATE}")
+
+
+def _joined(ours: list[str], whole: str, t, ids) -> None:
+    """Que los trozos, unidos, sean el texto."""
+    joined = "".join(ours)
+    if joined == whole:
+        return
+    told = f"Unidos, los trozos dan {joined!r} y el texto es {whole!r}. "
+    if ours and ours[-1] == whole:
+        raise Hint(told + GROWS)
+    if whole.startswith(joined):
+        raise Hint(told + LOST)
+    alone = "".join(t.decode([i]) for i in ids)
+    if joined == alone.replace(ROBOT, ""):
+        raise Hint(told + DROPPED)
+    raise Hint(told + "Ningún carácter sobra, falta ni se repite.")
+
+
+# 05.5
 
 
 def _toy(ids: list[int]) -> torch.Tensor:
@@ -287,119 +658,261 @@ def _toy(ids: list[int]) -> torch.Tensor:
 
 
 def _tiny_logprobs(ids: list[int]) -> torch.Tensor:
-    with torch.inference_mode():
+    return _tiny(tuple(ids)).clone()
+
+
+@cache
+def _tiny(ids: tuple) -> torch.Tensor:
+    with torch.no_grad():
         output = tiny_model()(torch.tensor([ids]))
     return output.logits[0, -1].float().log_softmax(-1)
 
 
-@exercise("05.5", success="¡Correcto! Ve más lejos que greedy.")
-def beams(beam):
-    """`beam(logprobs, ids, width, n) -> (total, ids)`, con listas de ids."""
-    cases = [(_toy, [0], w, n) for w in (1, 2, 3) for n in (1, 2, 4)]
-    cases += [
-        (_tiny_logprobs, prompt[0].tolist(), width, 6)
-        for prompt in prompts()[:4]
-        for width in (1, 2, 4)
-    ]
-    for logprobs, ids, width, n in cases:
-        asked = []
-
-        def score(x, logprobs=logprobs, asked=asked):
-            asked.append(tuple(int(i) for i in x))
-            return logprobs([int(i) for i in x])
-
-        value = call(beam, score, list(ids), width, n)
-        expect(
-            isinstance(value, tuple | list) and len(value) == 2,
-            "Devuelve dos cosas: (log-probabilidad total, lista de ids).",
-        )
-        total, ours = float(value[0]), [int(i) for i in value[1]]
-        expect(
-            ours[: len(ids)] == ids and len(ours) == len(ids) + n,
-            f"El resultado tiene que empezar por {ids} y llevar {n} tokens "
-            f"nuevos; el tuyo es {ours}.",
-        )
-        again = sum(
-            float(logprobs(ours[:i])[ours[i]])
-            for i in range(len(ids), len(ours))
-        )
-        expect(
-            abs(total - again) < 1e-3,
-            f"Dices que tu texto suma {total:.3f} y, recalculado token a token, "
-            f"suma {again:.3f}. ¿Sumas logaritmos (no probabilidades) y "
-            "arrastras el total de cada camino?",
-        )
-        best_total, best = _reference(logprobs, ids, width, n)
-        expect(
-            again > best_total - 1e-4,
-            f"Con un haz de {width} y {n} pasos llegas a {again:.3f} y se puede "
-            f"llegar a {best_total:.3f}. ¿Comparas todos los caminos juntos "
-            "antes de quedarte con los mejores?",
-        )
-        different = len({path for path in asked if len(path) < len(ours)})
-        limit = 1 + width * (n - 1)
-        expect(
-            different <= limit,
-            f"Miras {different} caminos distintos y en un haz de {width} caben "
-            f"{limit}: en cada paso solo se alargan los que sobreviven.",
-        )
-        expect(
-            again < best_total + 1e-4,
-            f"Tu texto supera al de un haz de {width}: guardas otros caminos. "
-            "En cada paso sobreviven los mejores de todos, ni uno más.",
-        )
-
-
-def _reference(logprobs, ids, width, n):
-    kept = [(0.0, ids)]
+def beam(logprobs, ids, width, n, add=lambda a, b: a + b, keep=None):
+    """El haz, con todos los tokens de cada camino. `add(total, paso)`."""
+    kept = [(0.0, list(ids))]
     for _ in range(n):
         longer = [
-            (total + value, [*path, token])
+            (add(total, value), [*path, token])
             for total, path in kept
             for token, value in enumerate(logprobs(path).tolist())
         ]
-        kept = sorted(longer, key=lambda beam: -beam[0])[:width]
+        longer.sort(key=lambda pair: -pair[0])
+        kept = (keep or (lambda paths, width: paths[:width]))(longer, width)
     return kept[0]
 
 
-@exercise("05.6", success="¡Cazado! El primero también cuenta.")
-def bug(write):
-    """`write(model, ids, max_new_tokens, ends) -> list[int]` de nuevos."""
-    for ids in prompts():
-        free = library(ids, 10)[0, ids.shape[1] :].tolist()
-        for limit, ends in (
-            (10, ()),
-            (10, (free[3],)),
-            (10, (free[0],)),
-            (10, (1, free[0])),
-            (10, (ids[0, -1].item(),)),
-            (1, ()),
-            (1, (free[0],)),
-            (3, (free[2],)),
-        ):
-            right = library(ids, limit, ends)[0, ids.shape[1] :].tolist()
-            with CallCounter() as counter:
-                ours = call(
-                    write, counter.model, ids.clone(), limit, set(ends)
+def _by_topk(logprobs, ids, width, n):
+    kept = [(0.0, list(ids))]
+    for _ in range(n):
+        longer = []
+        for total, path in kept:
+            top = logprobs(path).topk(min(width, len(logprobs(path))))
+            for value, token in zip(top.values, top.indices):
+                longer.append((total + value.item(), path + [token.item()]))
+        kept = sorted(longer, reverse=True)[:width]
+    return kept[0]
+
+
+def _per_path(logprobs, ids, width, n):
+    """Cada camino sigue por su cuenta con su mejor token."""
+    top = logprobs(ids).topk(min(width, 4))
+    paths = list(zip(top.values.tolist(), top.indices.tolist()))
+    paths = [(value, [*ids, token]) for value, token in paths]
+    for _ in range(n - 1):
+        scored = [(total, path, logprobs(path)) for total, path in paths]
+        paths = [
+            (total + s.max().item(), [*path, int(s.argmax())])
+            for total, path, s in scored
+        ]
+    return max(paths)
+
+
+def _score(total: float, path, change) -> tuple:
+    return change(total), path
+
+
+def _beam_cases():
+    for width in (1, 2, 3):
+        for n in (1, 2, 4):
+            yield _toy, [0], width, n
+    for prompt in prompts()[:3]:
+        for width in (1, 2, 4):
+            yield _tiny_logprobs, prompt[0].tolist(), width, 5
+
+
+def _searched(answer, logprobs, ids, width, n) -> list:
+    """`[total, ids]`, si solo ha mirado los caminos que caben."""
+    asked = set()
+
+    def score(path):
+        asked.add(tuple(int(i) for i in path))
+        return logprobs([int(i) for i in path])
+
+    value = call(answer, score, ids, width, n)
+    expect(
+        isinstance(value, tuple | list) and len(value) == 2,
+        "Devuelve dos cosas: (log-probabilidad total, lista de ids).",
+    )
+    total, path = value
+    expect(
+        isinstance(path, list) and not isinstance(total, list),
+        "Primero va el total, un número, y luego la lista de ids.",
+    )
+    total, path = float(total), [int(i) for i in path]
+    return [total, path, min(len(asked), 1 + width * (n - 1))]
+
+
+def _beam_said(ours, right, logprobs, ids, width, n) -> str:
+    return say(
+        "Con un haz de {0} y {1} pasos das {2:.3f} con {3}, y es {4:.3f} con "
+        "{5}.",
+        width,
+        n,
+        ours[0],
+        ours[1],
+        right[0],
+        right[1],
+    )
+
+
+exercise(
+    "05.5",
+    Part(
+        _beam_cases,
+        truth=lambda f, ids, w, n: _searched(beam, f, ids, w, n),
+        observe=_searched,
+        near=1e-4,
+        said=_beam_said,
+        traps={
+            "Eso es greedy: el ancho no se usa.": (
+                lambda f, i, w, n: beam(f, i, 1, n)
+            ),
+            "Cada camino sigue con su mejor token, y en un haz compiten todos "
+            "juntos por sobrevivir.": _per_path,
+            "Ordenas por el último paso: hay que arrastrar el total de cada "
+            "camino.": lambda f, i, w, n: beam(f, i, w, n, lambda a, b: b),
+            "Te quedas con los peores: el total más cercano a 0 es el mejor.": (
+                lambda f, i, w, n: beam(
+                    f, i, w, n, keep=lambda paths, w: paths[: -w - 1 : -1]
                 )
-            expect(
-                isinstance(ours, list),
-                "Devuelve la lista de ids nuevos, como antes.",
-            )
-            first = bool(ends) and free[0] in ends
-            expect(
-                ours == right,
-                f"Con ends = {set(ends)} y máximo {limit} da {ours} y debería "
-                f"dar {right}. "
-                + (
-                    "El primer token ya es un fin: ¿quién lo mira?"
-                    if first
-                    else "Ese caso no era el del bug. ¿Miras solo los tokens "
-                    "nuevos, y todos los fines?"
-                ),
-            )
-            expect(
-                len(counter.lengths) == len(right),
-                f"Da el resultado con {len(counter.lengths)} forwards y bastan "
-                f"{len(right)}.",
-            )
+            ),
+            "Devuelves el peor del haz, y se pide el mejor.": (
+                lambda f, i, w, n: beam(
+                    f,
+                    i,
+                    w,
+                    n,
+                    keep=lambda paths, w: (
+                        paths[:w][::-1]
+                        if len(paths[0][1]) == len(i) + n
+                        else paths[:w]
+                    ),
+                )
+            ),
+            "El total es una suma de logaritmos, y tú das la probabilidad.": (
+                lambda f, i, w, n: _score(*beam(f, i, w, n), math.exp)
+            ),
+            "Sumas probabilidades: para juntar pasos se suman sus "
+            "logaritmos.": lambda f, i, w, n: beam(
+                f, i, w, n, lambda a, b: a + math.exp(b)
+            ),
+            "Divides el total entre los pasos, y se pide la suma.": (
+                lambda f, i, w, n: _score(
+                    *beam(f, i, w, n), lambda total: total / n
+                )
+            ),
+            "Falta el prompt delante: se pide la lista completa.": (
+                lambda f, i, w, n: (
+                    beam(f, i, w, n)[0],
+                    beam(f, i, w, n)[1][len(i) :],
+                )
+            ),
+            "Guardas más caminos que el ancho del haz.": [
+                lambda f, i, w, n: beam(f, i, w + 1, n),
+                lambda f, i, w, n: beam(f, i, w + 2, n),
+            ],
+            "Das un paso de más: son n tokens nuevos.": (
+                lambda f, i, w, n: beam(f, i, w, n + 1)
+            ),
+        },
+        otherwise="En cada paso se alargan los caminos del haz y sobreviven "
+        "los mejores de todos, juntos.",
+        rights=[beam, _by_topk],
+    ),
+    success="¡Correcto! Ve más lejos que greedy.",
+)
+
+
+# 05.6
+
+
+def talk(model, ids, limit, ends):
+    """Los ids nuevos, en una lista."""
+    return write(model, ids, limit, ends)[0, ids.shape[1] :].tolist()
+
+
+def first_apart(model, ids, limit, ends):
+    """El bug: el primer token se genera aparte, y nadie mira si es el fin."""
+    token = best(model, ids)
+    new = [token.item()]
+    while len(new) < limit:
+        ids = join(ids, token)
+        token = best(model, ids)
+        new.append(token.item())
+        if new[-1] in ends:
+            break
+    return new
+
+
+def _talked(answer, ids, limit, ends) -> list:
+    with CallCounter() as counter:
+        ours = call(answer, counter.model, ids, limit, set(ends))
+    expect(
+        isinstance(ours, list), "Devuelve la lista de ids nuevos, como antes."
+    )
+    return [ours, len(counter.lengths)]
+
+
+def _cuts_afterwards(model, ids, limit, ends):
+    new = first_apart(model, ids, limit, ends)
+    return new[:1] if new[0] in ends else new
+
+
+def _without_the_end(model, ids, limit, ends):
+    new = talk(model, ids, limit, ends)
+    return new[:-1] if new[-1] in ends else new
+
+
+def _prompt_too(model, ids, limit, ends):
+    return [] if ids[0, -1].item() in ends else talk(model, ids, limit, ends)
+
+
+def _by_for(model, ids, limit, ends):
+    new = []
+    for _ in range(limit):
+        new.append(best(model, ids).item())
+        if new[-1] in ends:
+            break
+        ids = join(ids, torch.tensor(new[-1:]))
+    return new
+
+
+exercise(
+    "05.6",
+    Part(
+        _loop_cases,
+        truth=_right_loop,
+        observe=_talked,
+        said=_loop_said,
+        traps={
+            "El primer token ya puede ser un fin: ¿quién lo mira?": (
+                first_apart
+            ),
+            "El resultado es bueno, pero sigues generando y luego lo tiras: "
+            "cada token cuesta un forward.": _cuts_afterwards,
+            "Ahora no miras los fines en los demás tokens.": (
+                lambda m, i, n, e: (
+                    talk(m, i, 1, e)
+                    if best(m, i).item() in e
+                    else talk(m, i, n, ())
+                )
+            ),
+            "Ahora nunca para: hay que mirar los fines en todos.": (
+                lambda m, i, n, e: talk(m, i, n, ())
+            ),
+            "Paras siempre tras el primero en cuanto hay algún fin.": (
+                lambda m, i, n, e: talk(m, i, 1 if e else n, ())
+            ),
+            "El token de fin se incluye, como antes.": _without_the_end,
+            "Miras el último token del prompt, que no cuenta: solo los "
+            "nuevos.": _prompt_too,
+            "Solo miras uno de los fines, y vale cualquiera.": (
+                lambda m, i, n, e: talk(m, i, n, {min(e)} if e else e)
+            ),
+        },
+        otherwise="¿Miras solo los tokens nuevos, y todos los fines?",
+        rights=[talk, _by_for],
+    ),
+    success="¡Cazado! El primero también cuenta.",
+)
