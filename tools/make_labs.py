@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Genera labs/ a partir de solutions/, la única fuente de los ejercicios.
 
-    python tools/make_labs.py           escribe labs/*.ipynb
-    python tools/make_labs.py --check   sale con 1 si labs/ no es lo que saldría
+    python -m tools.make_labs         escribe labs/*.ipynb
+    python -m tools.make_labs --check  sale con 1 si labs/ no es lo que saldría
 
 En una celda de código, lo que hay entre «### BEGIN SOLUTION» y «### END
 SOLUTION» se cambia por «# TU CÓDIGO AQUÍ» y las líneas «### STUB: …» que
@@ -11,14 +10,14 @@ hubiera dentro («...» si no hay ninguna). Para un «caza el bug», las líneas
 «solo-solucion» desaparecen. Los laboratorios se guardan sin salidas.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import ROOT, parser
+
 BLOCK = re.compile(
     r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$",
     re.M | re.S,
@@ -91,12 +90,9 @@ def drift(root: Path = ROOT) -> list[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--check", action="store_true", help="no escribe nada")
-    if parser.parse_args().check:
+    options = parser(__doc__)
+    options.add_argument("--check", action="store_true", help="no escribe")
+    if options.parse_args().check:
         wrong = drift()
         for path in wrong:
             print(

@@ -13,11 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import colab  # noqa: E402
-import stamp  # noqa: E402
+from tools import ROOT, colab, stamp
 
 FAKE = """
 import importlib.machinery, sys, types

@@ -1,8 +1,6 @@
 """Lo que nbval no mira: metadatos, orden, enlaces, sellos y presupuesto."""
 
 import re
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -10,17 +8,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+from tools import ROOT, make_labs, notebooks, stamp
 
-import make_labs  # noqa: E402
-import stamp  # noqa: E402
-
-NOTEBOOKS = sorted(
-    path
-    for folder in ("notebooks", "solutions", "labs")
-    for path in (ROOT / folder).glob("*.ipynb")
-)
+NOTEBOOKS = notebooks("notebooks", "solutions", "labs")
 TAGS = {
     "preparacion",
     "solo-solucion",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tokenatoken.model import load as runtime
 from tokenatoken.model.load import (
     DEFAULT_MODEL,
     MODELS,
@@ -19,7 +20,6 @@ from tokenatoken.model.load import (
     pick_device,
     pick_dtype,
 )
-from tokenatoken.model import load as runtime
 
 from .local_hub import LocalHub
 
