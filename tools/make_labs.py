@@ -18,6 +18,7 @@ import nbformat
 
 from . import ROOT, parser
 
+BADGE = re.compile(r"^(\[!\[.*/blob/[^/]+/)solutions/", re.M)
 BLOCK = re.compile(
     r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$",
     re.M | re.S,
@@ -60,9 +61,7 @@ def lab_text(notebook) -> str:
             cell.source = without_solution(cell.source)
             cell.outputs, cell.execution_count = [], None
         else:  # la insignia de Colab abre el laboratorio
-            cell.source = re.sub(
-                r"(/blob/[^/]+/)solutions/", r"\1labs/", cell.source
-            )
+            cell.source = BADGE.sub(r"\1labs/", cell.source)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"

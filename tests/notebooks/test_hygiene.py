@@ -150,6 +150,25 @@ def test_setup_cell_comes_first(notebook):
     )
 
 
+def test_setup_cell_is_folded(notebook):
+    """Con título en Colab y sin el código a la vista en JupyterLab."""
+    cell = next(c for c in notebook.cells if "preparacion" in tags(c))
+    assert cell.source.startswith("# @title ")
+    assert cell.metadata.cellView == "form"
+    assert cell.metadata.jupyter == {"source_hidden": True}
+
+
+def test_last_cell_leads_to_the_rest(path, notebook):
+    text = notebook.cells[-1].source
+    for folder in ("notebooks", "labs", "solutions"):
+        assert f"](../{folder}/{path.name})" in text
+        assert f"/{stamp.tag()}/{folder}/{path.name})" in text
+    units = [p.name for p in notebooks("notebooks")]
+    near = units.index(path.name)
+    for other in units[max(0, near - 1) : near] + units[near + 1 : near + 2]:
+        assert text.count(f"notebooks/{other})") == 2
+
+
 def test_badge_opens_its_own_file(path, notebook):
     assert f"/{path.parent.name}/{path.name})" in notebook.cells[0].source
 
