@@ -41,7 +41,7 @@ def decks(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("diapositivas")
     source = slides.reveal()
-    for part in ("dist", "plugin/notes"):
+    for part in slides.PARTS_OF_REVEAL:
         shutil.copytree(source / part, folder / "reveal.js" / part)
     slides.OUT = folder
     return {path.name: slides.convert(path) for path in NOTEBOOKS}
