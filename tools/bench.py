@@ -17,8 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from . import ROOT, notebooks, parser
 
 
@@ -77,7 +75,7 @@ def loops(model, prompt, new: int) -> dict:
     return {"generate": library} | layers
 
 
-def race(ways: dict, repeats: int, bar) -> tuple[list, dict]:
+def race(ways: dict, repeats: int) -> tuple[list, dict]:
     """Los tres bucles, intercalados, frente a `generate`."""
     times, texts = {name: [] for name in ways}, {}
     for way in ways.values():
@@ -87,7 +85,6 @@ def race(ways: dict, repeats: int, bar) -> tuple[list, dict]:
             start = time.perf_counter()
             texts[name] = way()
             times[name].append(time.perf_counter() - start)
-            bar.update()
     rows = []
     for name in list(ways)[1:]:
         value = medians(times["generate"], times[name])
@@ -113,7 +110,7 @@ def with_and_without(model, ids, goal: str, repeats: int, band: float):
     return rows, {name: dict(con=cached.totals, sin=plain.totals)}
 
 
-def generation(repeats: int, bar) -> tuple[list, dict]:
+def generation(repeats: int) -> tuple[list, dict]:
     """El bucle a mano con cada capa frente a `generate` (60 tokens tras 55,
     en fp32 y sin fin), y con caché frente a sin ella."""
     import torch
@@ -123,19 +120,18 @@ def generation(repeats: int, bar) -> tuple[list, dict]:
 
     model, _ = load_model(dtype=torch.float32)
     ids = torch.arange(256, device=model.device)[None]  # [1, 256]
-    rows, times = race(loops(model, ids[:, :55], 60), repeats, bar)
+    rows, times = race(loops(model, ids[:, :55], 60), repeats)
     band = read_bandwidth(model.device)
     data = dict(conditions=conditions(model), loops=times, bandwidth=band)
     for length, goal in ((55, "≥ 3.5 ×"), (256, "")):
         case = model, ids[:, :length], goal, repeats, band
         more, found = with_and_without(*case)
         rows, data = rows + more, data | found
-        bar.update()
     rows.append(("ancho de banda de lectura", f"{band:.0f} GB/s", ""))
     return rows, data
 
 
-def loading(where: list[str], gguf: Path, repeats: int, bar) -> tuple:
+def loading(where: list[str], gguf: Path, repeats: int) -> tuple:
     """Segundos de cada carga, sin importar nada y de principio a fin."""
     orders = {
         "load_model": ["warm"],
@@ -148,15 +144,14 @@ def loading(where: list[str], gguf: Path, repeats: int, bar) -> tuple:
             start = time.perf_counter()
             inside[name].append(float(probe(*order)[-1]))
             whole[name].append(time.perf_counter() - start)
-            bar.update()
     return inside, whole
 
 
-def loads(repeats: int, bar) -> tuple[list, dict]:
+def loads(repeats: int) -> tuple[list, dict]:
     """Cargas, conversión, memoria y exploradores."""
     gguf = course_gguf()
     where = [str(gguf.parent), gguf.name]
-    inside, whole = loading(where, gguf, repeats, bar)
+    inside, whole = loading(where, gguf, repeats)
     theirs = "GGUF con transformers"
     ratios = {
         k: f"{medians(inside[theirs], v):.1f} ×" for k, v in inside.items()
@@ -172,23 +167,32 @@ def loads(repeats: int, bar) -> tuple[list, dict]:
         ("conversión inicial", f"{seconds['conversión']:.1f} s", ""),
         (against, ratios["conversión"], ""),
     ]
+    return rows + peaks() + answers(), dict(times=inside, whole=whole)
+
+
+def peaks() -> list[tuple]:
+    """Pico de memoria al cargar el modelo."""
+    rows = []
     for dtype, goal in (("float32", "≤ 1.3"), ("float16", "")):
         own, everything = map(float, probe("memory", dtype)[-2:])
         rows.append((f"pico al cargar / pesos ({dtype})", f"{own:.2f}", goal))
         rows.append(("  con las páginas del archivo", f"{everything:.2f}", ""))
-    bar.update()
-    for name, order in (
-        ("tecla en el explorador (500 car.)", "typing"),
-        ("un paso del mando de temperatura", "slider"),
-    ):
-        middle, worst = (1e3 * float(x) for x in probe(order)[-2:])
-        rows.append((name, f"{middle:.1f} ms", "< 50 ms"))
-        rows.append(("  la más lenta de 60", f"{worst:.1f} ms", ""))
-    bar.update()
-    return rows, dict(times=inside, whole=whole)
+    return rows
 
 
-def walls(repeats: int, bar) -> tuple[list, dict]:
+def answers() -> list[tuple]:
+    """Lo que tardan los exploradores en responder: mediana de 60."""
+    wanted = {
+        "tecla en el explorador (500 car.)": "typing",
+        "un paso del mando de temperatura": "slider",
+    }
+    return [
+        (name, f"{1e3 * float(probe(order)[-1]):.1f} ms", "< 50 ms")
+        for name, order in wanted.items()
+    ]
+
+
+def walls(repeats: int) -> tuple[list, dict]:
     """De kernel limpio a última celda, cada cuaderno una vez."""
     import nbformat
 
@@ -201,7 +205,6 @@ def walls(repeats: int, bar) -> tuple[list, dict]:
         data[path.name] = seconds = time.perf_counter() - start
         goal = "≈ 120 s" if path.name[:2] == "07" else "≈ 60 s"
         rows.append((f"cuaderno {path.name}", f"{seconds:.0f} s", goal))
-        bar.update()
     return rows, data
 
 
@@ -214,14 +217,11 @@ def main() -> None:
     chosen = options.parse_args()
     if chosen.repeats < 1:
         options.error("--repeats tiene que ser 1 o más.")
-    steps = dict.fromkeys(parts, 3 * chosen.repeats + 2)
-    steps["notebooks"] = len(notebooks("notebooks"))
-    names = [chosen.only] if chosen.only else list(parts)
     rows, data = [], {}
-    with tqdm(total=sum(steps[n] for n in names), desc="Midiendo") as bar:
-        for name in names:
-            more, data[name] = parts[name](chosen.repeats, bar)
-            rows += more
+    for name in [chosen.only] if chosen.only else parts:
+        print(f"Midiendo: {name}…", flush=True)
+        more, data[name] = parts[name](chosen.repeats)
+        rows += more
     print(f"\n{'qué':42}{'medido':>12}  objetivo")
     for what, value, goal in rows:
         print(f"{what:42}{value:>12}  {goal}")

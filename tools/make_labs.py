@@ -1,7 +1,6 @@
 """Genera labs/ a partir de solutions/, la única fuente de los ejercicios.
 
-    python -m tools.make_labs         escribe labs/*.ipynb
-    python -m tools.make_labs --check  sale con 1 si labs/ no es lo que saldría
+    python -m tools.make_labs
 
 En una celda de código, lo que hay entre «### BEGIN SOLUTION» y «### END
 SOLUTION» se cambia por «# TU CÓDIGO AQUÍ» y las líneas «### STUB: …» que
@@ -11,12 +10,11 @@ hubiera dentro («...» si no hay ninguna). Para un «caza el bug», las líneas
 """
 
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 
-from . import ROOT, parser
+from . import ROOT
 
 BADGE = re.compile(r"^(\[!\[.*/blob/[^/]+/)solutions/", re.M)
 BLOCK = re.compile(
@@ -88,22 +86,11 @@ def drift(root: Path = ROOT) -> list[Path]:
     ]
 
 
-def main() -> int:
-    options = parser(__doc__)
-    options.add_argument("--check", action="store_true", help="no escribe")
-    if options.parse_args().check:
-        wrong = drift()
-        for path in wrong:
-            print(
-                f"desfasado: {path.relative_to(ROOT)} (make labs)",
-                file=sys.stderr,
-            )
-        return int(bool(wrong))
+def main() -> None:
     for path, text in expected().items():
         path.write_text(text, encoding="utf-8")
         print("escrito", path.relative_to(ROOT))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -94,13 +94,13 @@ def conversion(gguf: str) -> None:
 
 
 def moves(control, values) -> None:
-    """Mediana y máximo de los segundos de 60 cambios de un mando."""
+    """Mediana de los segundos de 60 cambios de un mando."""
     seconds = []
     for i in range(60):
         start = time.perf_counter()
         control.value = values(i)
         seconds.append(time.perf_counter() - start)
-    print(statistics.median(seconds), max(seconds))
+    print(statistics.median(seconds))
 
 
 def typing() -> None:

@@ -1,8 +1,7 @@
 """Pone al día lo que cada cuaderno lleva generado: insignia, celda de
 preparación y enlaces.
 
-    python -m tools.stamp [--repo dueño/nombre]   escribe
-    python -m tools.stamp --check        solo mira; sale con 1 si algo difiere
+    python -m tools.stamp [--repo dueño/nombre]
 
 El repositorio está escrito en un solo sitio, `[project.urls]` de
 pyproject.toml, y la versión en otro, `tokenatoken/__init__.py`; la etiqueta
@@ -11,7 +10,6 @@ en todos los cuadernos), todas las insignias de Colab y los enlaces del final.
 """
 
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -166,25 +164,17 @@ def stamped() -> dict[Path, str]:
     return result
 
 
-def main() -> int:
-    arguments = parser(__doc__)
-    arguments.add_argument("--repo", help="dueño/nombre en GitHub")
-    arguments.add_argument("--check", action="store_true", help="no escribe")
-    options = arguments.parse_args()
-    if options.repo and not options.check:
-        set_repository(options.repo)
-    changed = [
-        (path, text)
-        for path, text in stamped().items()
-        if path.read_text(encoding="utf-8") != text
-    ]
-    for path, text in changed:
-        if not options.check:
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--repo", help="dueño/nombre en GitHub")
+    repo = options.parse_args().repo
+    if repo:
+        set_repository(repo)
+    for path, text in stamped().items():
+        if path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
-        what = "difiere" if options.check else "sellado"
-        print(what, path.relative_to(ROOT))
-    return int(options.check and bool(changed))
+            print("sellado", path.relative_to(ROOT))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
