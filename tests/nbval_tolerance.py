@@ -124,9 +124,11 @@ def _forgive(sanitize, now: dict, stored: dict, timing: bool) -> None:
     table = 'class="dataframe"' in str(now.get("text/html"))
     for key in set(now) & set(stored) - PICTURES:
         if isinstance(now[key], str) and isinstance(stored[key], str):
-            texts = sanitize(stored[key]), sanitize(now[key])
             plain = table and key == "text/plain"
-            if same_text(*texts) or (timing and same_shape(*texts, plain)):
+            texts = sanitize(stored[key]), sanitize(now[key])
+            if timing and not same_shape(stored[key], now[key], plain):
+                now[key] += "\n(otra forma)"  # también si es la unidad
+            elif timing or same_text(*texts):
                 now[key] = stored[key]
 
 

@@ -28,7 +28,7 @@ CELLS = [
     "import time; print(f'{{time.perf_counter() % 7:.2f}} s')",
     "plots.line([1, 2], [time.perf_counter() % 7, 3], 'Reloj', 'x', 'y', 2)",
     "for n in (16, 55, 256):\n"
-    "    print(f'{{n:4}} delante: {{time.perf_counter() % 7:.1f}} unidades')\n"
+    "    print(f'{{n:4}} delante: {{time.perf_counter() % 7:.1f}} ms')\n"
     "print('Ya está')",
     "plots.curves([1, 2, 3], {{'sin': [1, time.perf_counter(), 9]}}, 'Curva',"
     " 'x', 'y', 1)",
@@ -136,7 +136,7 @@ GOOD = {
     ),
     "una fila que no dio tiempo": rows(" 256 .*", LATE),
     "una fila de menos": rows(" 256 .*\n", ""),
-    "una fila de más": rows("Ya", "1024 delante: 9.9 unidades\nYa"),
+    "una fila de más": rows("Ya", "1024 delante: 9.9 ms\nYa"),
     "un punto de menos": points(", 3 → [\\d,]+", ""),
     "un punto de más": points("3 → ([\\d,]+)", r"3 → \1, 4 → 7,0"),
 }
@@ -157,7 +157,7 @@ BAD = {
     "signo de un cronómetro": clock_sign,
     "imagen de un cronómetro": lambda nb: clock_cell(nb).pop("image/png"),
     "palabra de una fila medida": rows("256 delante", "256 detrás"),
-    "unidad de una fila medida": rows("(256 .*) unidades", r"\1 ms"),
+    "unidad de una fila medida": rows("(256 .*) ms", r"\1 s"),
     "signo de una fila medida": rows("256 delante: ", "256 delante: -"),
     "columna de una fila medida": rows("(256 .*)", r"\1 y 3"),
     "ninguna fila medida": rows("(?s)  16.*(?=Ya)", ""),
