@@ -22,6 +22,9 @@ FIRST = (
     "notebooks/05",
     "notebooks/06",
     "notebooks/",
+    "tests/notebooks/test_comparison.py",
+    "tests/unit/test_cache.py",
+    "tests/unit/test_checks",
     "tests/browser/test_notebooks.py",
     "tests/browser/test_slides.py",
 )
