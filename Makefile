@@ -7,14 +7,18 @@ BROWSER ?= yes
 VENV ?= .venv
 COLAB_VENV ?= .venv-colab
 BIN := $(VENV)/bin
+SETTINGS := $(VENV)/share/jupyter/lab/settings
+# Dos trabajadores bastan: cada kernel ocupa unos 5 GB. En un solo núcleo, uno.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 2 ? n : 2)))
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
-	--nbval-cell-timeout 300 -p tests.nbval_tolerance
+	--nbval-cell-timeout 1800 -p tests.nbval_tolerance -p tests.turns -n $(WORKERS)
 
-.PHONY: help lab test test-browser test-colab unit run labs bench slides slides-pdf badges picture constraints check clean
+.PHONY: help model lab check test test-browser test-slow test-colab unit run labs slides \
+	slides-pdf badges bench picture constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## esta ayuda
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,18 +28,18 @@ $(BIN)/python:
 		{ echo "En Debian y Ubuntu: sudo apt install python3-venv"; exit 1; }
 
 $(VENV)/.lab: requirements.txt constraints.txt | $(BIN)/python
-	@$(BIN)/python tools/install.py requirements.txt
+	@$(BIN)/python -m tools.install requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.lab
-	@$(BIN)/python tools/install.py requirements-dev.txt
+	@$(BIN)/python -m tools.install requirements-dev.txt
 	@touch $@
 
-model: $(VENV)/.lab
-	@$(BIN)/python tools/model.py
-.PHONY: model
+model: $(VENV)/.lab  ## instala y prepara el modelo, sin abrir nada
+	@$(BIN)/python -m tools.model
 
 lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no, CLASE=1)
+	@mkdir -p $(SETTINGS); cp tools/jupyterlab/overrides.json $(SETTINGS)
 	$(if $(CLASE),@rm -rf $(VENV)/clase; cp -r tools/jupyterlab/clase $(VENV)/clase)
 	$(if $(CLASE),JUPYTERLAB_SETTINGS_DIR=$(abspath $(VENV)/clase)) \
 		$(BIN)/python -m jupyter lab --port=$(PORT) \
@@ -43,52 +47,57 @@ lab: model  ## instala, prepara el modelo y abre JupyterLab (PORT=, BROWSER=no, 
 		$(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/$(if $(CLASE),doc,lab)/tree/notebooks/01_tokens.ipynb
 
-test: $(VENV)/.dev model  ## todo: pruebas, cuadernos comparados, laboratorios y estilo
+check: test  ## lo que ejecuta la CI: make test, make test-browser y el informe
+	@if $(BIN)/python -m tools.chromium --install; then $(MAKE) test-browser; \
+		else echo "Las pruebas de navegador no se han podido ejecutar aquí."; fi
+	$(BIN)/python -m tools.report
+
+test: $(VENV)/.dev model  ## todo menos el navegador: pruebas, cuadernos comparados, laboratorios y estilo
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest $(NBVAL) tests notebooks solutions \
 		--ignore=tests/browser --ignore=tests/colab $(ARGS)
 
 test-browser: $(VENV)/.dev model  ## JupyterLab y diapositivas en Chromium
-	$(BIN)/python -m pytest tests/browser $(ARGS)
+	$(BIN)/python -m pytest -p tests.turns -n $(WORKERS) tests/browser $(ARGS)
 
-unit: $(VENV)/.dev  ## solo las pruebas unitarias (segundos)
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+test-slow: $(VENV)/.dev model  ## make check en un equipo tres veces más lento y ocupado (una hora)
+	$(BIN)/python -m tools.slow -- $(MAKE) check
 
 test-colab: $(VENV)/.dev model  ## cuadernos y laboratorios con las versiones de Colab
-	$(BIN)/python tools/colab.py $(COLAB_VENV)
+	$(BIN)/python -m tools.colab $(COLAB_VENV)
 	$(COLAB_VENV)/bin/python -m pytest -p no:cacheprovider tests/colab
 	$(COLAB_VENV)/bin/python -m pytest -p no:cacheprovider $(NBVAL) \
-		tests/notebooks/test_labs.py notebooks solutions $(ARGS)
-	COLAB_VENV=$(COLAB_VENV) $(BIN)/python -m pytest \
-		tests/browser/test_classic.py
+		tests/unit/test_pictures.py tests/notebooks/test_labs.py notebooks solutions $(ARGS)
+	COLAB_VENV=$(COLAB_VENV) $(BIN)/python -m pytest tests/browser/test_classic.py
+
+unit: $(VENV)/.dev  ## solo las pruebas unitarias
+	$(BIN)/python -m pytest -p tests.turns -n $(WORKERS) tests/unit $(ARGS)
 
 run: $(VENV)/.dev model labs  ## ejecuta cuadernos y soluciones y guarda sus salidas
-	$(BIN)/python tools/execute.py notebooks/*.ipynb solutions/*.ipynb
+	$(BIN)/python -m tools.execute notebooks/*.ipynb solutions/*.ipynb
 
 labs: $(VENV)/.dev  ## genera labs/ a partir de solutions/
-	$(BIN)/python tools/make_labs.py
+	$(BIN)/python -m tools.make_labs
 
 slides: $(VENV)/.lab  ## diapositivas sin red, en diapositivas/ (hace falta npm)
-	$(BIN)/python tools/slides.py
+	$(BIN)/python -m tools.slides
 
 slides-pdf: $(VENV)/.dev  ## lo mismo, y un PDF por unidad (hace falta Chromium)
-	$(BIN)/python tools/slides.py --pdf
+	$(BIN)/python -m tools.slides --pdf
 
-badges: $(VENV)/.dev  ## REPO=dueño/nombre: insignias y celdas de preparación
-	$(BIN)/python tools/stamp.py $(if $(REPO),--repo $(REPO))
-	$(BIN)/python tools/make_labs.py
+badges: $(VENV)/.dev  ## insignias, celdas de preparación y enlaces (REPO=dueño/nombre)
+	$(BIN)/python -m tools.stamp $(if $(REPO),--repo $(REPO))
+	$(BIN)/python -m tools.make_labs
 
-bench: $(VENV)/.dev model  ## mide cargas, generación y cuadernos (SOLO=generacion)
-	$(BIN)/python tools/bench.py $(if $(SOLO),--solo $(SOLO)) --json bench.json
+bench: $(VENV)/.dev model  ## mide cargas, generación y cuadernos (ONLY=generation)
+	$(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY)) --json bench.json
 
 picture: $(VENV)/.dev  ## saca de los cuadernos las imágenes del README
-	$(BIN)/python tools/readme_picture.py
+	$(BIN)/python -m tools.readme_picture
 
 constraints: $(VENV)/.dev  ## congela las versiones de este entorno
-	$(BIN)/python tools/install.py --freeze
-
-check: test  ## lo que ejecuta la CI
+	$(BIN)/python -m tools.install --freeze
 
 clean:  ## borra el entorno (el modelo se queda en su caché)
 	rm -rf $(VENV)

@@ -1,24 +1,19 @@
-#!/usr/bin/env python3
-"""Encuentra Chromium o, con --instalar, lo instala con apt (Debian, Ubuntu).
+"""Encuentra Chromium o, con --install, lo instala con apt (Debian, Ubuntu).
 
-    python tools/chromium.py [--instalar]
+    python -m tools.chromium [--install]
 
 Imprime su ruta. Si no se puede tener, dice por qué y sale con 3. CHROMIUM=ruta
 elige uno concreto.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
 import sys
 
-NAMES = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-)
+from . import parser
+
+NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 # Sin sandbox porque la CI es root; lo demás evita que busque la red al abrirse.
 FLAGS = [
     "--no-sandbox",
@@ -34,11 +29,8 @@ FLAGS = [
 def find_chromium() -> str | None:
     """La ruta de un Chromium instalado, o None."""
     wanted = os.environ.get("CHROMIUM")
-    for name in [wanted] if wanted else NAMES:
-        path = shutil.which(name)
-        if path:
-            return path
-    return None
+    found = map(shutil.which, [wanted] if wanted else NAMES)
+    return next(filter(None, found), None)
 
 
 def install() -> str:
@@ -58,14 +50,10 @@ def install() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--instalar", action="store_true")
-    options = parser.parse_args()
-    reason = "no hay Chromium ni Chrome (pruébalo con --instalar)"
-    if find_chromium() is None and options.instalar:
+    options = parser(__doc__)
+    options.add_argument("--install", action="store_true")
+    reason = "no hay Chromium ni Chrome (pruébalo con --install)"
+    if options.parse_args().install and find_chromium() is None:
         print("Instalando Chromium con apt…", flush=True)
         reason = install()
     path = find_chromium()

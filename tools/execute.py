@@ -1,14 +1,12 @@
-#!/usr/bin/env python3
 """Ejecuta cuadernos de principio a fin y guarda sus salidas sin ruido.
 
-    python tools/execute.py notebooks/01_tokens.ipynb …
+    python -m tools.execute notebooks/01_tokens.ipynb …
 
 Con un kernel limpio y una celda detrás de otra (cuentas 1..n). No guarda
 estado de widgets ni marcas de tiempo: ejecutar dos veces deja los mismos
 bytes. Si una celda falla, el archivo se queda como estaba.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -17,10 +15,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from . import parser
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def run(notebook, folder: Path, timeout: int = 600):
+def run(notebook, folder: Path, timeout: int = 1800):
     """Ejecuta el cuaderno ya leído, en `folder`, y limpia sus salidas."""
     NotebookClient(
         notebook,
@@ -48,12 +48,9 @@ def save(notebook, path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("cuadernos", nargs="+", type=Path)
-    for path in parser.parse_args().cuadernos:
+    options = parser(__doc__)
+    options.add_argument("notebooks", nargs="+", type=Path)
+    for path in options.parse_args().notebooks:
         start = time.perf_counter()
         notebook = nbformat.read(path, as_version=4)
         try:

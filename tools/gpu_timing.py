@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """El experimento central de la unidad 07 en una GPU, sin descargar pesos.
 
-    python tools/gpu_timing.py [--modelo phi-3-mini] [--json salida.json]
-    python tools/gpu_timing.py --ensayo        # encogido, para probar en CPU
+    python -m tools.gpu_timing [--model phi-3-mini] [--json salida.json]
+    python -m tools.gpu_timing --rehearsal     # encogido, para probar en CPU
 
 El tiempo no depende del valor de los pesos: se construye la arquitectura
 exacta a partir de su configuración, con pesos al azar en fp16, y se generan
@@ -11,30 +10,28 @@ con PreallocatedLayer y con StaticCache compilada. Imprime una tabla y qué
 parte del ancho de banda de la tarjeta se alcanza.
 """
 
-import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tokenatoken.cache import make_cache  # noqa: E402
-from tokenatoken.measure import (  # noqa: E402
+from tokenatoken.cache import make_cache
+from tokenatoken.measure import (
     bytes_per_token,
     conditions,
     measure_generation,
     read_bandwidth,
 )
-from tokenatoken.model import load_config  # noqa: E402
+from tokenatoken.model import load_config
+
+from . import parser
 
 # Ancho de banda nominal, en GB/s, según las fichas de NVIDIA.
 NOMINAL = {"T4": 320, "A100": 1555, "L4": 300, "H100": 3350, "H200": 4800}
+HEAD = "prompt", "variante", "TTFT ms", "ms/token", "total s", "% banda"
 
 
 def build(config, device: torch.device):
@@ -89,70 +86,70 @@ def static_seconds(model, prompt: int, new: int, repeats: int) -> tuple:
     return tuple(statistics.median(column) for column in zip(*times))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    choices = ["phi-3-mini", "qwen3-4b"]
-    parser.add_argument("--modelo", choices=choices, default=choices[0])
-    parser.add_argument("--ensayo", action="store_true")
-    parser.add_argument("--repeticiones", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="guarda también los datos")
-    options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and not options.ensayo:
-        parser.error("no hay GPU: con --ensayo se prueba en miniatura.")
-    config = load_config(options.modelo)
-    lengths, new = (
-        ([8, 16], 6) if options.ensayo else ([16, 55, 256, 1024], 100)
-    )
-    model = build(shrunk(config) if options.ensayo else config, device)
-    facts = conditions(model)
-    read = read_bandwidth(device)
-    nominal = next(
-        (v for k, v in NOMINAL.items() if k in facts["device"]), None
-    )
-    print(f"{options.modelo}: {facts}")
-    print(f"ancho de banda medido: {read:.0f} GB/s; nominal: {nominal}")
+def times(model, prompt: int, new: int, repeats: int) -> list[tuple]:
+    """`(variante, ttft, segundos por token)` de cada variante que quepa."""
     variants = {
         "sin caché": lambda: None,
         "DynamicCache": lambda: DynamicCache(config=model.config),
         "PreallocatedLayer": lambda: make_cache(model),
     }
+    ids = torch.arange(prompt, device=model.device)[None] % 500
+    results = measure_generation(model, ids, new, variants, repeats)
+    found = [
+        (r.variant, statistics.median(r.ttft), r.tpot)
+        for r in results
+        if not r.error
+    ]
+    try:
+        pair = static_seconds(model, prompt, new, repeats)
+        found.append(("StaticCache+compile", *pair))
+    except Exception as error:  # sin compilador, por ejemplo
+        reason = str(error).strip().splitlines()[:1] or [type(error)]
+        print(f"{prompt:7} StaticCache+compile: {reason[0]}")
+    return found
+
+
+def table(model, lengths, new: int, repeats: int, read: float) -> list[dict]:
+    """Mide cada longitud e imprime su fila; las devuelve todas."""
     rows = []
-    head = "prompt", "variante", "TTFT ms", "ms/token", "total s", "% banda"
-    print("{:>7} {:20}{:>9}{:>10}{:>9}{:>9}".format(*head))
+    print("{:>7} {:20}{:>9}{:>10}{:>9}{:>9}".format(*HEAD))
     for prompt in lengths:
-        ids = torch.arange(prompt, device=device)[None] % 500
-        results = measure_generation(
-            model, ids, new, variants, options.repeticiones
-        )
-        found = [
-            (r.variant, statistics.median(r.ttft), r.tpot)
-            for r in results
-            if not r.error
-        ]
-        try:
-            pair = static_seconds(model, prompt, new, options.repeticiones)
-            found.append(("StaticCache+compile", *pair))
-        except Exception as error:  # sin compilador, por ejemplo
-            reason = str(error).strip().splitlines()[:1] or [type(error)]
-            print(f"{prompt:7} StaticCache+compile: {reason[0]}")
         needed = bytes_per_token(model, prompt + new // 2)
-        for variant, ttft, tpot in found:
-            used = needed / tpot / 1e9 / read
-            total = ttft + tpot * (new - 1)
-            rows.append((prompt, variant, ttft, tpot, total, used))
+        for variant, ttft, pace in times(model, prompt, new, repeats):
+            used, total = needed / pace / 1e9 / read, ttft + pace * (new - 1)
+            row = prompt, variant, ttft, pace, total, used
+            rows.append(dict(zip(HEAD, row)))
             print(
-                f"{prompt:7} {variant:20}{ttft * 1e3:9.1f}{tpot * 1e3:10.2f}"
+                f"{prompt:7} {variant:20}{ttft * 1e3:9.1f}{pace * 1e3:10.2f}"
                 f"{total:9.2f}{used:9.0%}"
             )
-    if options.json:
-        data = dict(model=options.modelo, conditions=facts, bandwidth=read)
-        data["rows"] = [dict(zip(head, row)) for row in rows]
-        text = json.dumps(data, ensure_ascii=False, indent=1)
-        options.json.write_text(text, encoding="utf-8")
+    return rows
+
+
+def main() -> None:
+    options = parser(__doc__)
+    choices = ["phi-3-mini", "qwen3-4b"]
+    options.add_argument("--model", choices=choices, default=choices[0])
+    options.add_argument("--rehearsal", action="store_true")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--json", type=Path, help="guarda también los datos")
+    chosen = options.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and not chosen.rehearsal:
+        options.error("no hay GPU: con --rehearsal se prueba en miniatura.")
+    config, lengths, new = load_config(chosen.model), [16, 55, 256, 1024], 100
+    if chosen.rehearsal:
+        config, lengths, new = shrunk(config), [8, 16], 6
+    model = build(config, device)
+    facts, read = conditions(model), read_bandwidth(device)
+    known = (v for k, v in NOMINAL.items() if k in facts["device"])
+    print(f"{chosen.model}: {facts}")
+    print(f"ancho de banda: {read:.0f} GB/s; nominal: {next(known, None)}")
+    rows = table(model, lengths, new, chosen.repeats, read)
+    if chosen.json:
+        data = dict(model=chosen.model, conditions=facts, bandwidth=read)
+        text = json.dumps(data | {"rows": rows}, ensure_ascii=False, indent=1)
+        chosen.json.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

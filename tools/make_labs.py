@@ -1,8 +1,6 @@
-#!/usr/bin/env python3
 """Genera labs/ a partir de solutions/, la única fuente de los ejercicios.
 
-    python tools/make_labs.py           escribe labs/*.ipynb
-    python tools/make_labs.py --check   sale con 1 si labs/ no es lo que saldría
+    python -m tools.make_labs
 
 En una celda de código, lo que hay entre «### BEGIN SOLUTION» y «### END
 SOLUTION» se cambia por «# TU CÓDIGO AQUÍ» y las líneas «### STUB: …» que
@@ -11,14 +9,14 @@ hubiera dentro («...» si no hay ninguna). Para un «caza el bug», las líneas
 «solo-solucion» desaparecen. Los laboratorios se guardan sin salidas.
 """
 
-import argparse
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import ROOT
+
+BADGE = re.compile(r"^(\[!\[.*/blob/[^/]+/)solutions/", re.M)
 BLOCK = re.compile(
     r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*### END SOLUTION[ \t]*$",
     re.M | re.S,
@@ -61,9 +59,7 @@ def lab_text(notebook) -> str:
             cell.source = without_solution(cell.source)
             cell.outputs, cell.execution_count = [], None
         else:  # la insignia de Colab abre el laboratorio
-            cell.source = re.sub(
-                r"(/blob/[^/]+/)solutions/", r"\1labs/", cell.source
-            )
+            cell.source = BADGE.sub(r"\1labs/", cell.source)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
@@ -90,25 +86,11 @@ def drift(root: Path = ROOT) -> list[Path]:
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--check", action="store_true", help="no escribe nada")
-    if parser.parse_args().check:
-        wrong = drift()
-        for path in wrong:
-            print(
-                f"desfasado: {path.relative_to(ROOT)} (make labs)",
-                file=sys.stderr,
-            )
-        return int(bool(wrong))
+def main() -> None:
     for path, text in expected().items():
         path.write_text(text, encoding="utf-8")
         print("escrito", path.relative_to(ROOT))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,44 +1,39 @@
-#!/usr/bin/env python3
 """Saca de los cuadernos las imágenes que enseña el README.
 
 Son salidas guardadas, así que nunca enseñan algo que el curso no produce.
 """
 
-import argparse
 import base64
-from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
-# archivo de docs/img → (cuaderno, principio del código de la celda)
+from . import ROOT
+
+# archivo de docs/img → (cuaderno, lo que dice el código de la celda)
 PICTURES = {
     "01_tokens.png": (
         "01_tokens.ipynb",
-        "plots.token_strip(tokenizer, prompt",
+        "token_strip(tokenizer, prompt",
     ),
     "01_coste.png": ("01_tokens.ipynb", "per_word = tokens.div"),
 }
 
 
-def picture(notebook: str, start: str) -> bytes:
-    """El PNG de la celda cuyo código contiene `start`."""
+def picture(notebook: str, code: str) -> bytes:
+    """El PNG de la celda de código que contiene `code`."""
     cells = nbformat.read(ROOT / "notebooks" / notebook, as_version=4).cells
-    cell = next(
-        c for c in cells if c.cell_type == "code" and start in c.source
+    outputs = next(
+        c.outputs for c in cells if c.cell_type == "code" and code in c.source
     )
-    data = next(
-        o.data for o in cell.outputs if "image/png" in o.get("data", {})
-    )
+    data = next(o.data for o in outputs if "image/png" in o.get("data", {}))
     return base64.b64decode(data["image/png"])
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
     folder = ROOT / "docs" / "img"
     folder.mkdir(exist_ok=True)
-    for name, (notebook, start) in PICTURES.items():
-        (folder / name).write_bytes(picture(notebook, start))
+    for name, place in PICTURES.items():
+        (folder / name).write_bytes(picture(*place))
         print("escrita", f"docs/img/{name}")
 
 

@@ -1,21 +1,19 @@
-#!/usr/bin/env python3
 """Cuántas celdas se comparan de verdad, y cuántas solo en parte.
 
-    python tools/report.py
+    python -m tools.report
 
 Por carpeta: comparadas enteras; con algo saneado (tests/nbval_sanitize.cfg:
 duraciones, entorno, líneas de «En este equipo»); cronómetros (se compara la
 forma y no las cifras), e ignoradas. Sale con 1 si se pasa del presupuesto.
 """
 
-import argparse
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import ROOT, notebooks
+
 # Lo más que se admite, sumando cuadernos y soluciones. Súbelo con un motivo.
 BUDGET = {"saneadas": 15, "cronómetros": 24, "ignoradas": 0}
 
@@ -46,7 +44,7 @@ def count() -> dict[str, dict[str, int]]:
     rules, result = patterns(), {}
     for folder in ("notebooks", "solutions"):
         row = dict.fromkeys(("enteras", *BUDGET), 0)
-        for path in sorted((ROOT / folder).glob("*.ipynb")):
+        for path in notebooks(folder):
             for cell in nbformat.read(path, as_version=4).cells:
                 if cell.cell_type == "code":
                     row[kind(cell, rules)] += 1
@@ -65,10 +63,6 @@ def over_budget(counts: dict) -> list[str]:
 
 
 def main() -> int:
-    argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
     counts = count()
     names = ["enteras", *BUDGET]
     print(f"{'celdas comparadas':20}" + "".join(f"{n:>13}" for n in names))

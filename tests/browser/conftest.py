@@ -6,6 +6,7 @@ Chromium se busca en el sistema; dónde conseguirlo lo dice tools/chromium.py.
 La red del navegador se limita al propio equipo: si algo pide una CDN, falla.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -20,13 +21,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from chromium import FLAGS, find_chromium  # noqa: E402
+from tools import ROOT
+from tools.chromium import FLAGS, find_chromium
 
 FOLDERS = ("notebooks", "labs", "solutions", "tokenatoken")
-SETTINGS = ROOT / "tools" / "jupyterlab"  # sin avisos ni celdas perezosas
+# Todas las celdas en la página, también las que no se ven.
+SETTINGS = {
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
+}
+PATIENCE = 600  # segundos; solo se agotan si algo no va a llegar nunca
 
 
 def free_port() -> int:
@@ -35,7 +39,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def wait_for(url: str, seconds: float = 60) -> None:
+def wait_for(url: str, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -79,7 +83,10 @@ def lab(course, tmp_path_factory):
     """La dirección de un JupyterLab que sirve la copia."""
     port, home = free_port(), tmp_path_factory.mktemp("jupyter")
     settings = home / "settings"
-    shutil.copytree(SETTINGS / "pruebas", settings)
+    for name, values in SETTINGS.items():
+        file = settings / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
     env = os.environ | dict(
         JUPYTERLAB_SETTINGS_DIR=str(settings),
         JUPYTERLAB_WORKSPACES_DIR=str(home / "workspaces"),
@@ -88,6 +95,7 @@ def lab(course, tmp_path_factory):
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser"]
     command += ["--allow-root", f"--port={port}", "--IdentityProvider.token="]
     command += [f"--ServerApp.root_dir={course}"]
+    command += ["--LabApp.expose_app_in_browser=True"]
     with serving(command, env, port) as address:
         yield address
 
@@ -96,7 +104,7 @@ def lab(course, tmp_path_factory):
 def browser():
     path = find_chromium()
     if path is None:
-        pytest.skip("no hay Chromium: python tools/chromium.py dice por qué")
+        pytest.skip("no hay Chromium: python -m tools.chromium dice por qué")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -122,6 +130,6 @@ def page(browser):
     context.route("**/*", gate)
     page = context.new_page()
     page.blocked = blocked
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * PATIENCE)
     yield page
     context.close()

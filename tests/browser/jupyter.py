@@ -1,35 +1,52 @@
-"""Manejar JupyterLab desde las pruebas: abrir, ejecutar todo, esperar."""
+"""Manejar JupyterLab desde las pruebas: abrir, ejecutar celdas, mirar.
 
-import time
+Se le habla por `window.jupyterapp` (`LabApp.expose_app_in_browser`), así que
+da igual el idioma de los menús, y se espera a que cada orden acabe: lo que
+tarde el equipo, sin plazos.
+"""
 
-IDLE = "(ipykernel) | Idle"
+CODE = "[...panel.content.widgets.keys()].filter(\
+    i => panel.content.widgets[i].model.type === 'code')"
+START = """async (path) => {
+  const app = window.jupyterapp;
+  await app.restored;
+  window.panel = await app.commands.execute('docmanager:open', {path});
+  await panel.context.ready;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
+}"""
+RUN = """async (chosen) => {
+  const code = CODE, app = window.jupyterapp;
+  for (const i of chosen ?? code.keys()) {
+    panel.content.activeCellIndex = code[i];
+    await app.commands.execute('notebook:run-cell');
+  }
+}""".replace("CODE", CODE)
+SETTLE = """async () => {
+  for (let i = 0; i < 3; i++) {
+    await panel.sessionContext.session.kernel.requestKernelInfo();
+    await new Promise(done => setTimeout(done, 150));
+  }
+}"""
 
 
 def open_notebook(page, lab: str, path: str) -> None:
-    """Abre `path` solo, en modo de un documento, con su kernel en marcha."""
-    page.goto(f"{lab}/doc/tree/{path}?reset")
+    """Abre `path` con su kernel en marcha."""
+    page.goto(f"{lab}/doc/workspaces/auto-z/?reset")
+    page.wait_for_function("window.jupyterapp")
+    page.evaluate(START, path)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.get_by_text(IDLE).wait_for()
 
 
-def run_all(page, seconds: int = 420) -> None:
-    """Ejecutar todas las celdas, y esperar a que acaben."""
-    page.click('.lm-MenuBar-itemLabel:has-text("Run")')
-    page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        prompts = page.locator(
-            ".jp-CodeCell .jp-InputPrompt"
-        ).all_inner_texts()
-        waiting = [
-            text for text in prompts if text.strip() in ("[ ]:", "[*]:")
-        ]
-        if prompts and not waiting:
-            page.get_by_text(IDLE).wait_for()
-            time.sleep(0.5)  # las vistas de los controles, que llegan después
-            return
-        time.sleep(0.5)
-    raise AssertionError(f"a los {seconds} s quedan celdas: {waiting}")
+def run_cells(page, chosen: list[int] | None = None) -> None:
+    """Ejecuta esas celdas de código, o todas, y espera a que acaben."""
+    page.evaluate(RUN, chosen)
+    page.wait_for_timeout(500)  # las vistas de los mandos, que llegan después
+
+
+def settle(page) -> None:
+    """Espera a que el kernel haya atendido lo que le ha pedido la página."""
+    page.evaluate(SETTLE)
 
 
 def problems(page) -> list[str]:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from .conftest import ROOT, free_port, serving
-from .test_notebooks import changes, drawn
+from .test_notebooks import changes, control_cells, drawn
 
 PYTHON = ROOT / os.environ.get("COLAB_VENV", ".venv-colab") / "bin" / "python"
 pytestmark = pytest.mark.skipif(
@@ -22,6 +22,16 @@ BOXES = {
     "03_softmax.ipynb": [".ui-slider-handle"],
     "06_kv_cache.ipynb": [".ui-slider-handle"],
 }
+
+
+CODE = "Jupyter.notebook.get_cells().filter(c => c.cell_type == 'code')"
+RUN = f"""chosen => {{
+  const code = {CODE}, all = Jupyter.notebook.get_cells();
+  code.forEach(c => c.set_input_prompt());
+  Jupyter.notebook.execute_cells(chosen.map(i => all.indexOf(code[i])));
+}}"""
+DONE = f"""chosen => chosen.every(
+  i => /^\\d+$/.test({CODE}[i].input_prompt_number))"""
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +58,8 @@ def test_controls_live_in_the_classic_notebook(page, classic, name):
         " && Jupyter.notebook.kernel.is_connected()"
     )
     time.sleep(1)
-    page.evaluate("Jupyter.notebook.execute_all_cells()")
-    page.wait_for_function(
-        "Jupyter.notebook.get_cells().filter(c => c.cell_type == 'code')"
-        ".every(c => /^\\d+$/.test(c.input_prompt_number))",
-        timeout=400_000,
-    )
+    page.evaluate(RUN, control_cells(name))
+    page.wait_for_function(DONE, arg=control_cells(name), timeout=0)
     assert page.locator(".output_error, .output_stderr").count() == 0
     box = page.locator(".widget-vbox").first
     box.wait_for()

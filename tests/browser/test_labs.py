@@ -2,7 +2,8 @@
 
 import time
 
-from .jupyter import open_notebook, problems, run_all
+from .conftest import PATIENCE
+from .jupyter import open_notebook, problems, run_cells
 
 BACK = """
 
@@ -26,7 +27,7 @@ def answer(page, code: str) -> str:
     old = verdict(page)
     page.keyboard.press("Shift+Enter")
     page.keyboard.press("Shift+Enter")
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while verdict(page) == old and time.monotonic() < end:
         time.sleep(0.1)
     return verdict(page)
@@ -39,7 +40,7 @@ def verdict(page) -> str:
 
 def test_a_lab_says_pending_wrong_and_right(page, lab):
     open_notebook(page, lab, "labs/01_tokens.ipynb")
-    run_all(page)
+    run_cells(page)
     assert not problems(page)
     assert "Pendiente" in verdict(page)
     wrong = answer(page, TEMPLATE % "<|im_end|>" + BACK)

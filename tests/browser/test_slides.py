@@ -1,16 +1,10 @@
 """Cada diapositiva, en Chromium sin red: cabe, se lee y no le falta nada."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+from tools import notebooks, slides
 
-import slides  # noqa: E402
-
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = notebooks("notebooks")
 SMALLEST = 15.5  # píxeles, a 1280 × 720
 SHRUNK = 0.7  # una figura, frente a su tamaño natural (letra de 14 px o más)
 # De la diapositiva a la vista: hasta dónde llega, la letra menor, imágenes
@@ -47,7 +41,7 @@ def decks(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("diapositivas")
     source = slides.reveal()
-    for part in ("dist", "plugin/notes"):
+    for part in slides.PARTS_OF_REVEAL:
         shutil.copytree(source / part, folder / "reveal.js" / part)
     slides.OUT = folder
     return {path.name: slides.convert(path) for path in NOTEBOOKS}

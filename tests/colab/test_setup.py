@@ -13,11 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import colab  # noqa: E402
-import stamp  # noqa: E402
+from tools import ROOT, colab, stamp
 
 FAKE = """
 import importlib.machinery, sys, types
@@ -129,6 +125,15 @@ def test_a_failed_clone_says_so_and_leaves_nothing(
         assert "v9.9.9" in run.stderr
 
 
+@pytest.mark.parametrize("old", ["5.13.1", "5.0.0", "4.57.1"])
+def test_an_old_colab_says_which_one_to_choose(content, origin, old):
+    before = f"import importlib.metadata as m; m.version = lambda _: {old!r}"
+    run = execute(setup_source(content), content, origin, before=before)
+    assert run.returncode
+    last = run.stderr.strip().splitlines()[-1]
+    assert f"transformers {old} y el curso necesita {stamp.minimum()}" in last
+
+
 def test_no_network_for_gguf_says_so(content, origin):
     remove_gguf()
     env = dict(PIP_INDEX_URL="http://127.0.0.1:9", PIP_RETRIES="0")
@@ -141,11 +146,36 @@ def test_no_network_for_gguf_says_so(content, origin):
     assert again.returncode == 0, again.stderr
 
 
-def test_this_is_colab_but_for_torch_and_python():
-    """Las versiones de este entorno son las del extracto."""
-    have = dict(line.split("==") for line in packages() if "==" in line)
-    have = {name.lower().replace("-", "_"): v for name, v in have.items()}
+def test_this_is_colab():
+    """Las versiones de este entorno son las del extracto; sin un CPython como
+    el de Colab, menos la de torch."""
+    have = {
+        colab.key(k): v for k, v in colab.pins("\n".join(packages())).items()
+    }
     for name, version in colab.pins().items():
-        if name != "torch":
-            key = name.lower().replace("-", "_")
-            assert have[key] == version, name
+        if name != "torch" or colab.colab_python():
+            assert have[colab.key(name)] == version, name
+
+
+def test_reads_a_list_of_colab(tmp_path, monkeypatch):
+    """También la que trae torch de una dirección, y guarda su fecha."""
+    wheel = "https://download.pytorch.org/whl/cpu/torch-9.9.9%2Bcpu-cp313.whl"
+    rows = [
+        f"{n.replace('_', '-')}==1.2.3" for n in colab.pins() if n != "torch"
+    ]
+    listed, pins = tmp_path / "pip-freeze.txt", tmp_path / "pins.txt"
+    listed.write_text(
+        "\n".join(["# lista", *rows, f"torch @ {wheel}#sha256=a"])
+    )
+    pins.write_text(colab.PINS.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(colab, "PINS", pins)
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="No sé de qué día"):
+        colab.renew(listed, None)
+    colab.renew(listed, "2020-01-02")
+    assert colab.pins()["torch"] == "9.9.9"
+    assert colab.pins()["numpy"] == "1.2.3"
+    assert "Fecha: 2020-01-02." in pins.read_text("utf-8")
+    listed.write_text("numpy==1")
+    with pytest.raises(SystemExit, match="le faltan"):
+        colab.renew(listed, "2020-01-02")

@@ -16,11 +16,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.nbval_tolerance import same_text
+from tools import execute
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import execute  # noqa: E402
 
 CELLS = [
     "import sys; sys.path.insert(0, {root!r})\nfrom tokenatoken import plots",
@@ -29,7 +27,15 @@ CELLS = [
     "import pandas as pd; pd.DataFrame({{'p': [0.25, 0.75]}})",
     "import time; print(f'{{time.perf_counter() % 7:.2f}} s')",
     "plots.line([1, 2], [time.perf_counter() % 7, 3], 'Reloj', 'x', 'y', 2)",
+    "for n in (16, 55, 256):\n"
+    "    print(f'{{n:4}} delante: {{time.perf_counter() % 7:.1f}} ms')\n"
+    "print('Ya está')",
+    "plots.curves([1, 2, 3], {{'sin': [1, time.perf_counter(), 9]}}, 'Curva',"
+    " 'x', 'y', 1)",
+    "pd.DataFrame({{'ms': [time.perf_counter() % 7]}}, index=['con caché'])",
 ]
+CLOCKS = range(5, 9)  # las celdas que llevan la etiqueta «cronometro»
+LATE = " 256 delante: no cabe en 130 s; se queda sin medir"
 
 
 def picture_cell(notebook):
@@ -80,6 +86,42 @@ def clock_sign(notebook):
     data["text/plain"] = data["text/plain"].replace("1: ", "1: -")
 
 
+def rows(old, new):
+    """Cambia los renglones de las filas medidas."""
+
+    def tamper(notebook):
+        output = notebook.cells[6].outputs[0]
+        changed = re.sub(old, new, output.text)
+        assert changed != output.text
+        output.text = changed
+
+    return tamper
+
+
+def points(old, new):
+    """Cambia los puntos de la curva medida, en sus dos textos."""
+
+    def tamper(notebook):
+        data = notebook.cells[7].outputs[0].data
+        for key in ("text/plain", "text/html"):
+            if key in data:
+                changed = re.sub(old, new, data[key])
+                assert changed != data[key]
+                data[key] = changed
+
+    return tamper
+
+
+def clock_table(old, new):
+    def tamper(notebook):
+        data = notebook.cells[8].outputs[0].data
+        for key in ("text/plain", "text/html"):
+            assert old in data[key]
+            data[key] = data[key].replace(old, new)
+
+    return tamper
+
+
 def unrun(notebook):
     notebook.cells[1].outputs, notebook.cells[1].execution_count = [], None
 
@@ -92,6 +134,11 @@ GOOD = {
     "otras cifras en un cronómetro": lambda nb: clock_cell(nb).update(
         {"text/plain": re.sub(r"\d+,\d+", "8,8", clock_cell(nb)["text/plain"])}
     ),
+    "una fila que no dio tiempo": rows(" 256 .*", LATE),
+    "una fila de menos": rows(" 256 .*\n", ""),
+    "una fila de más": rows("Ya", "1024 delante: 9.9 ms\nYa"),
+    "un punto de menos": points(", 3 → [\\d,]+", ""),
+    "un punto de más": points("3 → ([\\d,]+)", r"3 → \1, 4 → 7,0"),
 }
 BAD = {
     "una cifra entera": lambda nb: set_text(nb, "16", "17"),
@@ -109,6 +156,19 @@ BAD = {
     "palabra de un cronómetro": clock_word,
     "signo de un cronómetro": clock_sign,
     "imagen de un cronómetro": lambda nb: clock_cell(nb).pop("image/png"),
+    "palabra de una fila medida": rows("256 delante", "256 detrás"),
+    "unidad de una fila medida": rows("(256 .*) ms", r"\1 s"),
+    "signo de una fila medida": rows("256 delante: ", "256 delante: -"),
+    "columna de una fila medida": rows("(256 .*)", r"\1 y 3"),
+    "ninguna fila medida": rows("(?s)  16.*(?=Ya)", ""),
+    "todas las filas sin tiempo": rows("(?s)  16.*(?=Ya)", LATE + "\n"),
+    "otra excusa": rows(" 256 .*", " 256 delante: no me apetece"),
+    "un renglón sin cifra de menos": rows("Ya está\n", ""),
+    "el nombre de una curva": points("sin: ", "con: "),
+    "un punto sin flecha": points("3 → ", "3 y "),
+    "ningún punto": points("1 → .*3 → [\\d,]+", ""),
+    "la fila de una tabla medida": clock_table("con caché", "sin caché"),
+    "la columna de una tabla medida": clock_table("ms", "s"),
 }
 
 
@@ -119,7 +179,8 @@ def results(tmp_path_factory):
     clean = new_notebook(
         cells=[new_code_cell(c.format(root=str(ROOT))) for c in CELLS]
     )
-    clean.cells[5].metadata["tags"] = ["cronometro"]
+    for i in CLOCKS:
+        clean.cells[i].metadata["tags"] = ["cronometro"]
     execute.run(clean, folder)
     names = {}
     for i, (name, tamper) in enumerate({**GOOD, **BAD}.items()):

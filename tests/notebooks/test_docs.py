@@ -3,24 +3,17 @@
 import ast
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import report  # noqa: E402
-import spelling  # noqa: E402
-
-from tokenatoken import CourseError  # noqa: E402
-from tokenatoken.model import MemoryShortage  # noqa: E402
-from tokenatoken.model.download import WeightsError  # noqa: E402
+from tokenatoken import CourseError
+from tokenatoken.model import MemoryShortage
+from tokenatoken.model.download import WeightsError
+from tools import ROOT, notebooks, report, spelling
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = notebooks("notebooks")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -113,12 +106,7 @@ def test_no_error_of_ours_goes_without_help():
 def test_spelling():
     if shutil.which("aspell") is None:
         pytest.skip("sin aspell: apt install aspell aspell-es")
-    allowed = set(spelling.ALLOWED.read_text("utf-8").split())
-    wrong = {
-        place: words
-        for place, text in spelling.prose().items()
-        if (words := spelling.unknown(text, allowed))
-    }
+    wrong = spelling.mistakes()
     assert not wrong, wrong
 
 
@@ -126,6 +114,14 @@ def test_spelling_sees_a_mistake():
     if shutil.which("aspell") is None:
         pytest.skip("sin aspell")
     assert spelling.unknown("la cabesa y la boca, *head*", set()) == ["cabesa"]
+
+
+def test_spelling_reads_what_the_helper_says(tmp_path):
+    module = tmp_path / "x.py"
+    module.write_text(
+        '"""Docstring aparte."""\nx = f"la {1} cabesa de ids[0]"'
+    )
+    assert spelling.messages(module).split() == ["cabesa", "de", "ids"]
 
 
 def test_cells_compared_in_part_stay_within_budget():

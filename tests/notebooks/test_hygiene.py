@@ -1,8 +1,6 @@
 """Lo que nbval no mira: metadatos, orden, enlaces, sellos y presupuesto."""
 
 import re
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -10,17 +8,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+from tools import ROOT, make_labs, notebooks, stamp
 
-import make_labs  # noqa: E402
-import stamp  # noqa: E402
-
-NOTEBOOKS = sorted(
-    path
-    for folder in ("notebooks", "solutions", "labs")
-    for path in (ROOT / folder).glob("*.ipynb")
-)
+NOTEBOOKS = notebooks("notebooks", "solutions", "labs")
 TAGS = {
     "preparacion",
     "solo-solucion",
@@ -158,6 +148,25 @@ def test_setup_cell_comes_first(notebook):
     assert badge in notebook.cells[0].source, (
         "insignia ausente o de otro repositorio"
     )
+
+
+def test_setup_cell_is_folded(notebook):
+    """Con título en Colab y sin el código a la vista en JupyterLab."""
+    cell = next(c for c in notebook.cells if "preparacion" in tags(c))
+    assert cell.source.startswith("# @title ")
+    assert cell.metadata.cellView == "form"
+    assert cell.metadata.jupyter == {"source_hidden": True}
+
+
+def test_last_cell_leads_to_the_rest(path, notebook):
+    text = notebook.cells[-1].source
+    for folder in ("notebooks", "labs", "solutions"):
+        assert f"](../{folder}/{path.name})" in text
+        assert f"/{stamp.tag()}/{folder}/{path.name})" in text
+    units = [p.name for p in notebooks("notebooks")]
+    near = units.index(path.name)
+    for other in units[max(0, near - 1) : near] + units[near + 1 : near + 2]:
+        assert text.count(f"notebooks/{other})") == 2
 
 
 def test_badge_opens_its_own_file(path, notebook):

@@ -1,21 +1,12 @@
 """Los laboratorios, sin tocar, corren de arriba abajo y dicen «Pendiente»."""
 
-import sys
-from pathlib import Path
-
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import execute  # noqa: E402
-import make_labs  # noqa: E402
+from tools import ROOT, execute, make_labs, notebooks
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "labs").glob("*.ipynb")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", notebooks("labs"), ids=lambda p: p.name)
 def test_untouched_lab_runs_and_is_pending(path):
     notebook = nbformat.read(path, as_version=4)
     execute.run(notebook, path.parent)

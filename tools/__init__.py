@@ -1,0 +1,17 @@
+"""Lo que usa quien mantiene el curso: python -m tools.NOMBRE."""
+
+import argparse
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """Un intérprete de órdenes cuya ayuda es la del módulo."""
+    style = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, formatter_class=style)
+
+
+def notebooks(*folders: str) -> list[Path]:
+    """Los cuadernos de esas carpetas, en orden."""
+    return [p for f in folders for p in sorted((ROOT / f).glob("*.ipynb"))]
