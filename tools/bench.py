@@ -115,7 +115,8 @@ def generation(repeats: int) -> tuple[list, dict]:
     en fp32 y sin fin), y con caché frente a sin ella."""
     import torch
 
-    from tokenatoken.measure import conditions, read_bandwidth
+    from tokenatoken.measure import read_bandwidth
+    from tokenatoken.measurements import conditions
     from tokenatoken.model import load_model
 
     model, _ = load_model(dtype=torch.float32)

@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
 from tokenatoken.cache import make_cache
 from tokenatoken.measure import (
     bytes_per_token,
-    conditions,
     measure_generation,
     read_bandwidth,
 )
+from tokenatoken.measurements import conditions
 from tokenatoken.model import load_config
 
 from . import parser

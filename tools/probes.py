@@ -105,28 +105,26 @@ def moves(control, values) -> None:
 
 def typing() -> None:
     """Lo que tarda en responder a una tecla el explorador de tokens."""
-    from tokenatoken import widgets
+    from tokenatoken import show
     from tokenatoken.model import load_tokenizer
 
-    widgets.display = lambda *a, **k: None
     names = ("qwen2.5-coder-0.5b", "smollm2", "minilm")
     known = {name: load_tokenizer(name) for name in names}
-    box = widgets.token_explorer(known, EXPLORED)
-    moves(box.children[0], lambda i: EXPLORED + chr(97 + i % 26))
+    box = show.token_explorer(known, EXPLORED)
+    moves(box.children[0].children[0], lambda i: EXPLORED + chr(97 + i % 26))
 
 
 def slider() -> None:
     """Lo que tarda en responder un paso del mando de temperatura."""
     import torch
 
-    from tokenatoken import widgets
+    from tokenatoken import show
     from tokenatoken.model import load_tokenizer
 
-    widgets.display = lambda *a, **k: None
     tokenizer = load_tokenizer()
     logits = 3 * torch.randn(len(tokenizer))
-    box = widgets.temperature_explorer(logits, tokenizer)
-    moves(box.children[0], lambda i: 0.1 + 0.1 * (i % 24))
+    box = show.temperature_explorer(logits, tokenizer)
+    moves(box.children[0].children[0], lambda i: 0.1 + 0.1 * (i % 24))
 
 
 if __name__ == "__main__":

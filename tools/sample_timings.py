@@ -9,7 +9,8 @@ dos núcleos tarda unos diez minutos.
 
 import torch
 
-from tokenatoken.measure import SAMPLES, measure_generation, save_measurement
+from tokenatoken.measure import measure_generation
+from tokenatoken.measurements import SAMPLES, save_measurement
 from tokenatoken.model import load_model
 
 from . import ROOT, parser

@@ -15,31 +15,32 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.nbval_tolerance import same_text
+from tests.nbval_tolerance import STATES, same_data, same_text
 from tools import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 
 CELLS = [
-    "import sys; sys.path.insert(0, {root!r})\nfrom tokenatoken import plots",
+    "import sys; sys.path.insert(0, {root!r})\nfrom tokenatoken import show",
     "print('tokens:', 16)\nprint('masa', 0.123456)",
-    "plots.line([1, 2, 3], [5, 9, 2], 'Una curva', 'Equis', 'Y griega')",
+    "show.line([1, 2, 3], [5, 9, 2], 'Una curva', 'Equis', 'Y griega')",
     "import pandas as pd; pd.DataFrame({{'p': [0.25, 0.75]}})",
     "import time; print(f'{{time.perf_counter() % 7:.2f}} s')",
-    "plots.line([1, 2], [time.perf_counter() % 7, 3], 'Reloj', 'x', 'y', 2)",
+    "show.line([1, 2], [time.perf_counter() % 7, 3], 'Reloj', 'x', 'y', 2)",
     "for n in (16, 55, 256):\n"
     "    print(f'{{n:4}} delante: {{time.perf_counter() % 7:.1f}} ms')\n"
     "print('Ya está')",
-    "plots.curves([1, 2, 3], {{'sin': [1, time.perf_counter(), 9]}}, 'Curva',"
-    " 'x', 'y', 1)",
+    "show.curves([1, 2, 3], {{'sin': [1, time.perf_counter(), 9], 'uno':"
+    " [1, 1, 1]}}, 'Curva', 'x', 'y', decimals=1)",
     "pd.DataFrame({{'ms': [time.perf_counter() % 7]}}, index=['con caché'])",
+    "explorer = show.cost_explorer(0.01, 0.2)",
 ]
 CLOCKS = range(5, 9)  # las celdas que llevan la etiqueta «cronometro»
 LATE = " 256 delante: no cabe en 130 s; se queda sin medir"
 
 
 def picture_cell(notebook):
-    return next(c for c in notebook.cells if c.source.startswith("plots.line"))
+    return next(c for c in notebook.cells if c.source.startswith("show.line"))
 
 
 def set_text(notebook, old, new):
@@ -51,9 +52,9 @@ def set_text(notebook, old, new):
 
 
 def other_picture(notebook):
-    from tokenatoken import plots
+    from tokenatoken import show
 
-    other = plots.line([1, 2, 3], [1, 1, 9], "Otra", "Equis", "Y griega")
+    other = show.line([1, 2, 3], [1, 1, 9], "Otra", "Equis", "Y griega")
     cell = picture_cell(notebook)
     cell.outputs[0].data["image/png"] = other.bundle()["image/png"]
 
@@ -64,7 +65,7 @@ def broken_picture(notebook):
 
 def figure_number(notebook):
     data = picture_cell(notebook).outputs[0].data
-    data["text/plain"] = data["text/plain"].replace("2: 9", "2: 8")
+    data["text/plain"] = data["text/plain"].replace("2 → 9", "2 → 8")
 
 
 def table_number(notebook):
@@ -83,7 +84,7 @@ def clock_word(notebook):
 
 def clock_sign(notebook):
     data = clock_cell(notebook)
-    data["text/plain"] = data["text/plain"].replace("1: ", "1: -")
+    data["text/plain"] = data["text/plain"].replace("1 → ", "1 → -")
 
 
 def rows(old, new):
@@ -122,6 +123,15 @@ def clock_table(old, new):
     return tamper
 
 
+def states(name, value):
+    """Cambia un dato de los que publica el explorador."""
+
+    def tamper(notebook):
+        notebook.cells[9].outputs[0].data[STATES][name] = value
+
+    return tamper
+
+
 def unrun(notebook):
     notebook.cells[1].outputs, notebook.cells[1].execution_count = [], None
 
@@ -138,6 +148,7 @@ GOOD = {
     "una fila de menos": rows(" 256 .*\n", ""),
     "una fila de más": rows("Ya", "1024 delante: 9.9 ms\nYa"),
     "un punto de menos": points(", 3 → [\\d,]+", ""),
+    "un dato casi igual": states("tpot", 0.2001),
     "un punto de más": points("3 → ([\\d,]+)", r"3 → \1, 4 → 7,0"),
 }
 BAD = {
@@ -167,6 +178,8 @@ BAD = {
     "el nombre de una curva": points("sin: ", "con: "),
     "un punto sin flecha": points("3 → ", "3 y "),
     "ningún punto": points("1 → .*3 → [\\d,]+", ""),
+    "un dato de un explorador": states("tpot", 0.3),
+    "la clase de un explorador": states("kind", "otra"),
     "la fila de una tabla medida": clock_table("con caché", "sin caché"),
     "la columna de una tabla medida": clock_table("ms", "s"),
 }
@@ -239,6 +252,24 @@ def test_rejects(results, name):
 )
 def test_tolerance(a, b, same):
     assert same_text(a, b) is same
+
+
+@pytest.mark.parametrize(
+    "a, b, same",
+    [
+        ({"percent": [[10, 3]]}, {"percent": [[11, 3]]}, True),
+        ({"percent": [[10, 3]]}, {"percent": [[12, 3]]}, False),
+        ({"ids": [10, 3]}, {"ids": [11, 3]}, False),
+        ({"p": [0.123]}, {"p": [0.124]}, True),
+        ({"p": [0.123]}, {"p": [0.129]}, False),
+        ({"p": [0.1]}, {"p": [0.1, 0.2]}, False),
+        ({"p": 0.1}, {"q": 0.1}, False),
+        ({"p": 0.5}, {"p": "0.5"}, False),
+        ({"p": 0.5}, {"p": None}, False),
+    ],
+)
+def test_tolerance_of_the_states(a, b, same):
+    assert same_data(a, b) is same
 
 
 def test_executing_twice_writes_the_same_bytes(tmp_path):
