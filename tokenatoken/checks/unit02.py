@@ -215,14 +215,16 @@ class _SeesEverything(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        shift = torch.zeros(7, 97)
+        shift = torch.zeros(8, 97)
         shift[0, 96] = 0.05
         shift[1, 0] = -0.05
         shift[2, [7, 9]] = torch.tensor([0.02, -0.02])
         shift[3] = 4e-4  # en todos, y en ninguno llega
+        shift[3, 5] = -7e-4
         shift[4, 90] = 2e-3
         shift[5, 7] = 1e-6
         shift[6, 10:30] = 0.09
+        shift[7] = 5e-3
         self.shift = shift / 16
 
     def forward(self, input_ids=None, **_):
@@ -278,7 +280,12 @@ exercise(
             (tiny_model(), random_ids(9), 4, 11),
             (tiny_model(), random_ids(7, 1), 6, 12),
             (tiny_model(1), random_ids(5, 2), 0, 13),
-            (_SeesEverything(), torch.tensor([[3, 1, 4, 1, 5, 9, 2]]), 3, 17),
+            (
+                _SeesEverything(),
+                torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]]),
+                3,
+                17,
+            ),
         ],
         truth=_changed,
         read=_positions,
@@ -317,12 +324,15 @@ exercise(
             "Juntas los cambios de todos los logits: muchos muy pequeños pasan "
             "del límite sin que ninguno llegue. Mira el mayor.": [
                 _where(lambda gap: gap.norm(dim=-1)),
+                _where(lambda gap: gap.amax(-1) - gap.amin(-1)),
                 _where(lambda gap: gap.abs().sum(-1)),
             ],
             "Haces la media de los cambios, y un solo logit que se mueve se "
             "diluye entre todos. Mira el mayor.": [
                 _where(lambda gap: gap.abs().mean(-1)),
                 _where(lambda gap: gap.pow(2).mean(-1)),
+                _where(lambda gap: gap.pow(2).mean(-1).sqrt()),
+                _where(lambda gap: gap.abs().median(-1).values),
             ],
             "Solo miras un logit, y puede ser otro el que cambia.": [
                 _where(lambda gap: gap[:, 0].abs()),
@@ -415,6 +425,21 @@ def _heads():
         yield q, draw(1, groups, n, size), draw(1, groups, n, size)
 
 
+def _row(ours, right, q, k, v) -> str:
+    """La primera posición que no coincide, y qué mirar en ella."""
+    gaps = (ours - right).abs().amax((0, 1, 3))  # [n]
+    bad = int((gaps > 1e-3).nonzero()[0])
+    if bad == 0:
+        return (
+            "Ya falla la primera posición, que solo se ve a sí misma: su "
+            "salida tiene que ser su propia v. ¿Cuál es la de cada cabeza?"
+        )
+    return (
+        f"La primera que falla es la {bad}. Imprime sus pesos: ¿suman 1? ¿Y "
+        "cuánto valía, antes del softmax, la puntuación de cada una?"
+    )
+
+
 def _sdpa(q, k, v):
     repeat = q.shape[1] // k.shape[1]
     k, v = (t.repeat_interleave(repeat, 1) for t in (k, v))
@@ -436,6 +461,12 @@ exercise(
             "vienen después.": _attention(mask="none"),
             "Falta dividir por la raíz del tamaño de la cabeza, antes del "
             "softmax.": _attention(size=lambda q: 1),
+            "Multiplicas por la raíz del tamaño de la cabeza, y se divide.": (
+                _attention(size=lambda q: q.shape[3] ** -0.5)
+            ),
+            "Todas las cabezas de q usan la primera de k y v.": (
+                lambda q, k, v: _attention()(q, k[:, :1], v[:, :1])
+            ),
             "Divides por el tamaño de la cabeza, y es por su raíz.": (
                 _attention(size=lambda q: q.shape[3])
             ),
@@ -472,8 +503,7 @@ exercise(
                 )
             ),
         },
-        otherwise="Imprime los pesos: cada fila tiene que sumar 1, y encima de "
-        "la diagonal solo puede haber ceros.",
+        otherwise=_row,
         rights=[_attention(), _attention_einsum, _attention_loop],
     ),
     success="¡Correcto! Igual que la de la biblioteca.",
