@@ -620,51 +620,57 @@ exercise(
 # 02.6
 
 
+def _norm(x, weight, bug):
+    if bug == "layernorm":
+        x = x - x.mean(-1, keepdim=True)
+    return weight * x * (x.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+def _rotation(model, ids, bug):
+    """La función que gira q o k."""
+    config, n = model.config, ids.shape[1]
+    s = config.hidden_size // config.num_attention_heads
+    theta = config.rope_parameters["rope_theta"]
+    position = ids[0] if bug == "rope by token" else torch.arange(n)
+    angle = position[:, None] * theta ** (-torch.arange(0, s, 2) / s)
+    cos, sin = angle.cos(), angle.sin() * (-1 if bug == "other way" else 1)
+
+    def rotate(t):
+        a, b = t.chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    return (lambda t: t) if bug == "no rope" else rotate
+
+
+def _mixed(model, ids, h, bug):
+    """Lo que sale de la atención de la capa 0: `[1, n, d]`."""
+    attn, n = model.model.layers[0].self_attn, ids.shape[1]
+    s = model.config.hidden_size // model.config.num_attention_heads
+
+    def split(t):
+        if bug == "view":
+            return t.view(1, -1, n, s)
+        return t.view(1, n, -1, s).transpose(1, 2)
+
+    rotate = _rotation(model, ids, bug)
+    q, k, v = (split(f(h)) for f in (attn.q_proj, attn.k_proj, attn.v_proj))
+    k = k if bug == "only q" else rotate(k)
+    causal = dict(is_causal=bug != "no mask", enable_gqa=True)
+    mixed = F.scaled_dot_product_attention(rotate(q), k, v, **causal)
+    return attn.o_proj(mixed.transpose(1, 2).reshape(1, n, -1))
+
+
 def _layer(bug=None):
     """La capa del ejercicio, con el error `bug`; sin él, la buena."""
 
     def first_layer(model, ids):
-        config, block = model.config, model.model.layers[0]
-        heads, groups = config.num_attention_heads, config.num_key_value_heads
-        n, s = ids.shape[1], config.hidden_size // heads
-
-        def norm(x, weight):
-            if bug == "layernorm":
-                x = x - x.mean(-1, keepdim=True)
-            square = x.pow(2).mean(-1, keepdim=True)
-            return weight * x * (square + config.rms_norm_eps).rsqrt()
-
-        def split(t, many):
-            if bug == "view":
-                return t.view(1, many, n, s)
-            return t.view(1, n, many, s).transpose(1, 2)
-
-        theta = config.rope_parameters["rope_theta"]
-        position = ids[0] if bug == "rope by token" else torch.arange(n)
-        angle = position[:, None] * theta ** (-torch.arange(0, s, 2) / s)
-        cos, sin = angle.cos(), angle.sin() * (-1 if bug == "other way" else 1)
-
-        def rotate(t):
-            if bug == "no rope":
-                return t
-            a, b = t.chunk(2, dim=-1)
-            return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
-
-        x = model.get_input_embeddings()(ids)
-        h = x if bug == "no norm" else norm(x, block.input_layernorm.weight)
-        attn = block.self_attn
-        q = rotate(split(attn.q_proj(h), heads))
-        k = split(attn.k_proj(h), groups)
-        k = k if bug == "only q" else rotate(k)
-        v = split(attn.v_proj(h), groups)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, is_causal=bug != "no mask", enable_gqa=True
-        )
-        mixed = attn.o_proj(mixed.transpose(1, 2).reshape(1, n, -1))
+        block, x = model.model.layers[0], model.get_input_embeddings()(ids)
+        first, second = block.input_layernorm, block.post_attention_layernorm
+        h = x if bug == "no norm" else _norm(x, first.weight, bug)
+        mixed = _mixed(model, ids, h, bug)
         x1 = mixed if bug == "no residual" else x + mixed
-        other = block.input_layernorm if bug == "wrong norm" else None
-        h1 = norm(x1, (other or block.post_attention_layernorm).weight)
-        h1 = x1 if bug == "no second norm" else h1
+        second = first if bug == "wrong norm" else second
+        h1 = x1 if bug == "no second norm" else _norm(x1, second.weight, bug)
         gate, up = block.mlp.gate_proj(h1), block.mlp.up_proj(h1)
         if bug == "gate and up":
             gate, up = up, gate
