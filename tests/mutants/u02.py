@@ -95,7 +95,7 @@ MUTANTS = {
             lambda q, k, v: q @ k[:, :1].transpose(-1, -2), says="forma"
         ),
         "sin la primera": wrong(
-            lambda q, k, v: _attention()(q, k, v).roll(1, 2), says="pesos"
+            lambda q, k, v: _attention()(q, k, v).roll(1, 2), says="primera"
         ),
         "sin lote": wrong(
             lambda q, k, v: _attention()(q, k, v)[0], says="forma"

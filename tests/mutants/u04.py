@@ -39,8 +39,8 @@ MUTANTS = {
         "0 · ∞": wrong(
             lambda x, k: x + (x < x.topk(k).values[-1]) * -INF, says="NaN"
         ),
-        "mueve los que quedan": wrong(
-            lambda x, k: _top_k(x, k) - x.max(), says="k-ésimo"
+        "suma uno a los que quedan": wrong(
+            lambda x, k: _top_k(x, k) + 1, says="Imprime"
         ),
     },
     "04.2": {
@@ -97,6 +97,9 @@ MUTANTS = {
     "04.5": {
         "sin la lista": wrong((0.4, 0.2, 0.88), says="entre 4 y 6"),
         "textos": wrong(([0.4, 0.3, 0.2, 0.1], "0.2", 0.88), says="número"),
+        "probabilidades en texto": wrong(
+            (["0.4"] * 4, 0.2, 0.88), says="entre 4 y 6"
+        ),
         "una menos": wrong(
             ([0.4, 0.25, 0.2, 0.15], 0.8, 0.86), says="al menos 3"
         ),

@@ -190,7 +190,10 @@ def tensor(value, shape, what: str = "Lo que devuelves") -> torch.Tensor:
         list(value.shape) == list(shape),
         f"{what} tiene forma {list(value.shape)} y hacía falta {list(shape)}.",
     )
-    expect(not value.isnan().any(), f"{what} tiene NaN.")
+    expect(
+        not value.isnan().any(),
+        f"{what} tiene NaN. Imprime los pasos y busca el primero con ∞.",
+    )
     return value.detach().double().cpu()
 
 

@@ -46,6 +46,14 @@ def chatml(message, start="<|im_start|>", end="<|im_end|>\n", last="\n"):
     return f"{turn}{start}assistant{last}"
 
 
+SYSTEM = "<|im_start|>system\nEres útil.<|im_end|>\n"
+
+
+def _edited(old: str, new: str):
+    """El formato bueno, con un cambio."""
+    return lambda m: chatml(m).replace(old, new)
+
+
 def _chatml_joined(message):
     lines = ["<|im_start|>user", message + "<|im_end|>"]
     return "\n".join([*lines, "<|im_start|>assistant", ""])
@@ -96,11 +104,11 @@ exercise(
             "que siga él.": [
                 lambda m: chatml(m) + "<|im_end|>",
                 lambda m: chatml(m) + "<|im_end|>\n",
-                lambda m: chatml(m)[:-1] + "<|im_end|>\n",
+                lambda m: chatml(m, last="<|im_end|>\n"),
             ],
             "Falta abrir el segundo turno: ¿a quién le toca escribir?": [
                 lambda m: chatml(m).split("<|im_start|>assistant")[0],
-                lambda m: f"<|im_start|>user\n{m}<|im_end|>",
+                lambda m: chatml(m).split("\n<|im_start|>assistant")[0],
             ],
             "El turno de la persona no se cierra: mira dónde acaba su "
             "mensaje.": [
@@ -114,29 +122,23 @@ exercise(
             ),
             "Entre el papel y el mensaje va un salto de línea, y no otra "
             "cosa.": [
-                lambda m: chatml(m).replace("user\n", "user "),
-                lambda m: chatml(m).replace("user\n", "user"),
-                lambda m: chatml(m).replace("user\n", "user: "),
-                lambda m: chatml(m).replace("\n", " "),
+                _edited("user\n", "user "),
+                _edited("user\n", "user"),
+                _edited("user\n", "user: "),
+                _edited("\n", " "),
             ],
             "Los papeles van en inglés, como en los datos con que se entrenó: "
             "mira los de la unidad.": [
-                lambda m: chatml(m).replace("user", "usuario"),
-                lambda m: (
-                    chatml(m)
-                    .replace("user", "usuario")
-                    .replace("assistant", "asistente")
+                _edited("user", "usuario"),
+                _edited("assistant", "asistente"),
+                _edited("user", "human"),
+                lambda m: _edited("user", "usuario")(m).replace(
+                    "assistant", "asistente"
                 ),
-                lambda m: chatml(m).replace("user", "human"),
             ],
             "Has añadido un turno de system: se pide el formato más corto.": [
-                lambda m: (
-                    "<|im_start|>system\nEres útil.<|im_end|>\n" + chatml(m)
-                ),
-                lambda m: (
-                    "<|im_start|>system\nYou are a helpful assistant."
-                    "<|im_end|>\n" + chatml(m)
-                ),
+                _edited("<|im_start|>user", SYSTEM + "<|im_start|>user"),
+                lambda m: SYSTEM.replace("Eres útil.", "") + chatml(m),
             ],
             "Recortas el mensaje. Tiene que entrar tal cual, con sus espacios "
             "y saltos de línea.": [

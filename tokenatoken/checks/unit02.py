@@ -215,14 +215,16 @@ class _SeesEverything(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        shift = torch.zeros(7, 97)
+        shift = torch.zeros(8, 97)
         shift[0, 96] = 0.05
         shift[1, 0] = -0.05
         shift[2, [7, 9]] = torch.tensor([0.02, -0.02])
         shift[3] = 4e-4  # en todos, y en ninguno llega
+        shift[3, 5] = -7e-4
         shift[4, 90] = 2e-3
         shift[5, 7] = 1e-6
         shift[6, 10:30] = 0.09
+        shift[7] = 5e-3
         self.shift = shift / 16
 
     def forward(self, input_ids=None, **_):
@@ -278,7 +280,12 @@ exercise(
             (tiny_model(), random_ids(9), 4, 11),
             (tiny_model(), random_ids(7, 1), 6, 12),
             (tiny_model(1), random_ids(5, 2), 0, 13),
-            (_SeesEverything(), torch.tensor([[3, 1, 4, 1, 5, 9, 2]]), 3, 17),
+            (
+                _SeesEverything(),
+                torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]]),
+                3,
+                17,
+            ),
         ],
         truth=_changed,
         read=_positions,
@@ -317,12 +324,15 @@ exercise(
             "Juntas los cambios de todos los logits: muchos muy pequeños pasan "
             "del límite sin que ninguno llegue. Mira el mayor.": [
                 _where(lambda gap: gap.norm(dim=-1)),
+                _where(lambda gap: gap.amax(-1) - gap.amin(-1)),
                 _where(lambda gap: gap.abs().sum(-1)),
             ],
             "Haces la media de los cambios, y un solo logit que se mueve se "
             "diluye entre todos. Mira el mayor.": [
                 _where(lambda gap: gap.abs().mean(-1)),
                 _where(lambda gap: gap.pow(2).mean(-1)),
+                _where(lambda gap: gap.pow(2).mean(-1).sqrt()),
+                _where(lambda gap: gap.abs().median(-1).values),
             ],
             "Solo miras un logit, y puede ser otro el que cambia.": [
                 _where(lambda gap: gap[:, 0].abs()),
@@ -415,6 +425,21 @@ def _heads():
         yield q, draw(1, groups, n, size), draw(1, groups, n, size)
 
 
+def _row(ours, right, q, k, v) -> str:
+    """La primera posición que no coincide, y qué mirar en ella."""
+    gaps = (ours - right).abs().amax((0, 1, 3))  # [n]
+    bad = int((gaps > 1e-3).nonzero()[0])
+    if bad == 0:
+        return (
+            "Ya falla la primera posición, que solo se ve a sí misma: su "
+            "salida tiene que ser su propia v. ¿Cuál es la de cada cabeza?"
+        )
+    return (
+        f"La primera que falla es la {bad}. Imprime sus pesos: ¿suman 1? ¿Y "
+        "cuánto valía, antes del softmax, la puntuación de cada una?"
+    )
+
+
 def _sdpa(q, k, v):
     repeat = q.shape[1] // k.shape[1]
     k, v = (t.repeat_interleave(repeat, 1) for t in (k, v))
@@ -436,6 +461,12 @@ exercise(
             "vienen después.": _attention(mask="none"),
             "Falta dividir por la raíz del tamaño de la cabeza, antes del "
             "softmax.": _attention(size=lambda q: 1),
+            "Multiplicas por la raíz del tamaño de la cabeza, y se divide.": (
+                _attention(size=lambda q: q.shape[3] ** -0.5)
+            ),
+            "Todas las cabezas de q usan la primera de k y v.": (
+                lambda q, k, v: _attention()(q, k[:, :1], v[:, :1])
+            ),
             "Divides por el tamaño de la cabeza, y es por su raíz.": (
                 _attention(size=lambda q: q.shape[3])
             ),
@@ -472,8 +503,7 @@ exercise(
                 )
             ),
         },
-        otherwise="Imprime los pesos: cada fila tiene que sumar 1, y encima de "
-        "la diagonal solo puede haber ceros.",
+        otherwise=_row,
         rights=[_attention(), _attention_einsum, _attention_loop],
     ),
     success="¡Correcto! Igual que la de la biblioteca.",
@@ -590,51 +620,57 @@ exercise(
 # 02.6
 
 
+def _norm(x, weight, bug):
+    if bug == "layernorm":
+        x = x - x.mean(-1, keepdim=True)
+    return weight * x * (x.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+def _rotation(model, ids, bug):
+    """La función que gira q o k."""
+    config, n = model.config, ids.shape[1]
+    s = config.hidden_size // config.num_attention_heads
+    theta = config.rope_parameters["rope_theta"]
+    position = ids[0] if bug == "rope by token" else torch.arange(n)
+    angle = position[:, None] * theta ** (-torch.arange(0, s, 2) / s)
+    cos, sin = angle.cos(), angle.sin() * (-1 if bug == "other way" else 1)
+
+    def rotate(t):
+        a, b = t.chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    return (lambda t: t) if bug == "no rope" else rotate
+
+
+def _mixed(model, ids, h, bug):
+    """Lo que sale de la atención de la capa 0: `[1, n, d]`."""
+    attn, n = model.model.layers[0].self_attn, ids.shape[1]
+    s = model.config.hidden_size // model.config.num_attention_heads
+
+    def split(t):
+        if bug == "view":
+            return t.view(1, -1, n, s)
+        return t.view(1, n, -1, s).transpose(1, 2)
+
+    rotate = _rotation(model, ids, bug)
+    q, k, v = (split(f(h)) for f in (attn.q_proj, attn.k_proj, attn.v_proj))
+    k = k if bug == "only q" else rotate(k)
+    causal = dict(is_causal=bug != "no mask", enable_gqa=True)
+    mixed = F.scaled_dot_product_attention(rotate(q), k, v, **causal)
+    return attn.o_proj(mixed.transpose(1, 2).reshape(1, n, -1))
+
+
 def _layer(bug=None):
     """La capa del ejercicio, con el error `bug`; sin él, la buena."""
 
     def first_layer(model, ids):
-        config, block = model.config, model.model.layers[0]
-        heads, groups = config.num_attention_heads, config.num_key_value_heads
-        n, s = ids.shape[1], config.hidden_size // heads
-
-        def norm(x, weight):
-            if bug == "layernorm":
-                x = x - x.mean(-1, keepdim=True)
-            square = x.pow(2).mean(-1, keepdim=True)
-            return weight * x * (square + config.rms_norm_eps).rsqrt()
-
-        def split(t, many):
-            if bug == "view":
-                return t.view(1, many, n, s)
-            return t.view(1, n, many, s).transpose(1, 2)
-
-        theta = config.rope_parameters["rope_theta"]
-        position = ids[0] if bug == "rope by token" else torch.arange(n)
-        angle = position[:, None] * theta ** (-torch.arange(0, s, 2) / s)
-        cos, sin = angle.cos(), angle.sin() * (-1 if bug == "other way" else 1)
-
-        def rotate(t):
-            if bug == "no rope":
-                return t
-            a, b = t.chunk(2, dim=-1)
-            return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
-
-        x = model.get_input_embeddings()(ids)
-        h = x if bug == "no norm" else norm(x, block.input_layernorm.weight)
-        attn = block.self_attn
-        q = rotate(split(attn.q_proj(h), heads))
-        k = split(attn.k_proj(h), groups)
-        k = k if bug == "only q" else rotate(k)
-        v = split(attn.v_proj(h), groups)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, is_causal=bug != "no mask", enable_gqa=True
-        )
-        mixed = attn.o_proj(mixed.transpose(1, 2).reshape(1, n, -1))
+        block, x = model.model.layers[0], model.get_input_embeddings()(ids)
+        first, second = block.input_layernorm, block.post_attention_layernorm
+        h = x if bug == "no norm" else _norm(x, first.weight, bug)
+        mixed = _mixed(model, ids, h, bug)
         x1 = mixed if bug == "no residual" else x + mixed
-        other = block.input_layernorm if bug == "wrong norm" else None
-        h1 = norm(x1, (other or block.post_attention_layernorm).weight)
-        h1 = x1 if bug == "no second norm" else h1
+        second = first if bug == "wrong norm" else second
+        h1 = x1 if bug == "no second norm" else _norm(x1, second.weight, bug)
         gate, up = block.mlp.gate_proj(h1), block.mlp.up_proj(h1)
         if bug == "gate and up":
             gate, up = up, gate

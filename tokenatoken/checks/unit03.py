@@ -53,6 +53,7 @@ exercise(
         lambda: [
             (random_logits(0),),
             (torch.tensor([200.0, 199.0, 0.0]),),
+            (torch.tensor([500.0, 0.0, 0.0, 0.0]),),
             (torch.tensor([1000.0, 999.0, 0.0]),),
             (torch.tensor([0.0, 999.0, 1000.0]),),
             (torch.tensor([-1000.0, -1001.0]),),
@@ -75,6 +76,10 @@ exercise(
             "Restas la media, y si los logits están muy separados el mayor "
             "sigue quedando enorme. ¿Qué hay que restar para que ningún "
             "exponente pase de 0?": lambda x: _shares((x - x.mean()).exp()),
+            "Con 64 bits aguantas hasta 700, y 1000 sigue sin caber. No es "
+            "cuestión de precisión: hay que restar.": (
+                lambda x: _shares(x.double().exp())
+            ),
             "Restas el primero, que solo vale cuando el primero es grande. "
             "Dale la vuelta a la lista y mira.": (
                 lambda x: _shares((x - x[0]).exp())
@@ -183,9 +188,16 @@ exercise(
                 ),
                 lambda x, T: entropy(x.softmax(-1) / T),
             ],
-            "Divides por T la entropía, y no los logits.": (
-                lambda x, T: entropy(x) / T
-            ),
+            "La T multiplica o divide a la entropía, y tiene que dividir a "
+            "los logits.": [
+                lambda x, T: entropy(x) / T,
+                lambda x, T: entropy(x) * T,
+            ],
+            "Una de las dos p lleva la T y la otra no: es la misma en el peso "
+            "y en el logaritmo.": [
+                lambda x, T: F.cross_entropy(x, (x / T).softmax(-1)),
+                lambda x, T: F.cross_entropy(x / T, x.softmax(-1)),
+            ],
             "Hay tokens con probabilidad 0, y 0 · ln 0 da NaN. No aportan "
             "nada: que no lleguen al logaritmo.": (
                 _from_shares(lambda p: -(p * p.log()).sum())
@@ -350,8 +362,13 @@ exercise(
         said="Con {0.shape[0]} tokens te sale {ours:.3f} y es {right:.3f}.",
         traps={
             "Comparas cada posición con su propio token. Los logits de la "
-            "posición i predicen el token i + 1.": (
-                lambda x, i: F.cross_entropy(x, i).exp().item()
+            "posición i predicen el token i + 1.": [
+                lambda x, i: F.cross_entropy(x, i).exp().item(),
+                lambda x, i: F.cross_entropy(x[:-1], i[:-1]).exp().item(),
+            ],
+            "Usas la probabilidad del mejor token, y se pide la del que "
+            "vino.": lambda x, i: (
+                (-x[:-1].log_softmax(-1).amax(-1).mean()).exp().item()
             ),
             "Has desplazado hacia el lado contrario: los logits de la "
             "posición i se comparan con el token i + 1, no con el i − 1.": (

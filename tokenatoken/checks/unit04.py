@@ -44,7 +44,8 @@ def _filtered(value, logits, *settings):
 
 def _how_many(ours, right, logits, *settings) -> str:
     kept, wanted = int(ours.isfinite().sum()), int(right.isfinite().sum())
-    other = ", pero otros" if kept == wanted else ""
+    moved = not torch.equal(ours > -INF, right > -INF)
+    other = ", pero otros" * (moved and kept == wanted)
     return (
         f"De {len(logits)} tokens, {wanted} tienen que seguir; en tu respuesta "
         f"siguen {kept}{other}."
@@ -124,8 +125,15 @@ exercise(
                 lambda x, k: x.masked_fill(x <= x.topk(k).values[-1], -INF)
             ),
             "Comparas con el siguiente al k-ésimo, y queda uno de más.": (
-                _below(lambda x, k: x.topk(min(k + 1, len(x))).values[-1])
+                [
+                    _below(lambda x, k: x.topk(min(k + 1, len(x))).values[-1]),
+                    _below(lambda x, k: x.sort(descending=True).values[k]),
+                ]
             ),
+            UNTOUCHED: [
+                lambda x, k: _top_k(x, k).log_softmax(-1),
+                lambda x, k: _top_k(x, k) - x.max(),
+            ],
             "Comparas con el anterior al k-ésimo, y falta uno.": (
                 _below(lambda x, k: x.topk(max(k - 1, 1)).values[-1])
             ),
@@ -337,6 +345,9 @@ NUCLEUS = {
     "Dejas fuera el token que cruza p, y sin él no se llega (menos cuando es "
     "el primero, que lo salvas aparte).": _keeps_one,
     "No descartas nada: ¿dónde entra p?": lambda x, p: x,
+    "Está del revés: descartas justo los que tenían que quedarse.": (
+        lambda x, p: x.masked_fill(top_p(x, p) > -INF, -INF)
+    ),
     "Solo queda el mejor, y con p grande hacen falta más.": (
         lambda x, p: _top_k(x, 1)
     ),
@@ -536,7 +547,10 @@ WASTES = "Gastas el azar global de PyTorch. Usa solo el generador que recibes."
         ],
         INVERSE: _choose(lambda x, T: (x * T).softmax(-1)),
         UNIFORM: _choose(lambda x, T: torch.ones(len(x))),
-        GREEDY: lambda x, T, g: choose(x, 0 if T < 0.5 else T, g),
+        GREEDY: [
+            lambda x, T, g: choose(x, 0 if T < 0.5 else T, g),
+            lambda x, T, g: choose(x, 0 if T < 0.1 else T, g),
+        ],
         LOGITS: [
             _choose(lambda x, T: x.clamp_min(0) + 0.1),
             _choose(lambda x, T: x.clamp_min(0) / T),
@@ -565,11 +579,14 @@ def fair(choose):
     expect(series[0] != series[2], SAME)
     for T in (1.0, 0.3, 2.0):
         _frequencies(ask, logits, T)
+    near = torch.tensor([7.0, 7.05, 1.0])
     try:
-        low = {ask(logits, 0.05) for _ in range(40)}
+        low = {ask(near, 0.05) for _ in range(90)}
     except Hint as hint:
         raise Hint(f"{hint} {OVERFLOW}") from None
-    expect(low <= {1, 2}, say("Con T = 0,05 salen {0}. ", low) + GREEDY)
+    said = say("Con T = 0,05, de los logits [7; 7,05; 1] salen {0}. ", low)
+    expect(low != {1}, said + GREEDY)
+    expect(low == {0, 1}, said + "¿Con qué probabilidades?")
     peak = torch.tensor([0.0, -INF, 0.0])
     expect(all(ask(peak, 30.0) != 1 for _ in range(200)), FORBIDDEN)
     before = torch.get_rng_state()
@@ -685,10 +702,11 @@ exercise(
                 _together,
                 lambda x, T, k, p: _top_k(top_p(x / T, p), k),
             ],
-            "La temperatura va entre los dos filtros, y top-k mira antes: da "
-            "igual para él, pero mira qué ve top-p.": (
-                lambda x, T, k, p: _top_k(top_p(x, p) / T, k)
-            ),
+            "Top-p va el primero, y ve los logits sin dividir por T y sin el "
+            "corte de top-k.": [
+                lambda x, T, k, p: _top_k(top_p(x, p) / T, k),
+                lambda x, T, k, p: _top_k(top_p(x, p), k) / T,
+            ],
             "Lo que conservas es lo que daría la cadena sin top-k.": (
                 lambda x, T, k, p: top_p(x / T, p)
             ),
@@ -723,8 +741,8 @@ exercise(
                 lambda x, T, k, p: top_p(_exact_k(x / T, k), p)
             ),
         },
-        otherwise="Comprueba cada filtro por separado (ejercicios 1 y 2) y "
-        "luego el orden: primero T; top-p, el último.",
+        otherwise="Comprueba cada filtro por separado (ejercicios 1 y 2) e "
+        "imprime cuántos tokens deja cada paso.",
         rights=[
             lambda x, T, k, p: top_p(_top_k(x / T, k), p),
             lambda x, T, k, p: _ascending(_top_k_sorted(x / T, k), p),
@@ -786,7 +804,10 @@ THREE = "Da tres cosas: (probabilidades, T, p)."
 def order_matters(answer):
     """`(probabilities, T, p)`: con T antes quedan al menos 3 menos."""
     expect(isinstance(answer, tuple | list) and len(answer) == 3, THREE)
-    shares = torch.as_tensor(answer[0], dtype=torch.float64)
+    try:
+        shares = torch.as_tensor(answer[0], dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise Hint(SIZES) from None
     T, p = number(answer[1], "T"), number(answer[2], "p")
     expect(
         shares.dim() == 1 and len(shares) in (4, 5, 6) and shares.min() > 0,
