@@ -73,7 +73,7 @@ def memory(dtype: str) -> None:
     thread = threading.Thread(target=watch)
     thread.start()
     model, _ = load_model(device="cpu", dtype=getattr(torch, dtype))
-    sum(float(p.sum(dtype=torch.float32)) for p in model.parameters())
+    sum(p.sum(dtype=torch.float32).item() for p in model.parameters())
     done.set()
     thread.join()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
