@@ -5,7 +5,7 @@ La primera vez baja 491 MB y escribe 2,5 GB; después solo mira que siga ahí.
 
 import sys
 
-from tokenatoken.model.download import WeightsError, fetch_weights
+from tokenatoken.model import WeightsError, fetch_weights
 
 
 def main() -> int:

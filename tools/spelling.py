@@ -29,25 +29,25 @@ NOT_PROSE = re.compile(
 )
 # Lo que un mensaje nombra tal como se escribe en Python.
 CODE = re.compile(
-    r"\w*[A-Z]\w*[A-Z]\w*|[\w.]+\([^()]*\)|\w+(?:\.\w+)+|\[[^]]*\]"
+    r"\{[^}]*\}|\w*[A-Z]\w*[A-Z]\w*|[\w.]+\([^()]*\)|\w+(?:\.\w+)+|\[[^]]*\]"
 )
 
 
 def messages(path: Path) -> str:
-    """Las frases de un módulo: sus cadenas con espacios, menos docstrings."""
+    """Las frases de un módulo: sus cadenas de veinte letras o más, menos
+    docstrings. De una f-string, lo fijo, junto."""
     tree = ast.parse(path.read_text("utf-8"))
-    loose = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-    strings = (
-        n.value
-        for n in ast.walk(tree)
-        if isinstance(n, ast.Constant)
-        and isinstance(n.value, str)
-        and id(n) not in loose
-    )
-    spanish = (
-        s for s in strings if re.search(r"\w \w", s) and "<svg" not in s
-    )
-    return "\n".join(CODE.sub(" ", s) for s in spanish)
+    skip = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    found = []
+    for node in ast.walk(tree):  # una f-string llega antes que sus trozos
+        pieces = getattr(node, "values", [node])
+        if isinstance(node, ast.JoinedStr | ast.Constant):
+            fixed = [p.value for p in pieces if isinstance(p, ast.Constant)]
+            if id(node) not in skip and all(type(x) is str for x in fixed):
+                found.append(" ".join(fixed))
+            skip |= {id(piece) for piece in pieces}
+    phrases = (s for s in found if re.search(r"\w \w", s) and len(s) > 19)
+    return "\n".join(CODE.sub(" ", s) for s in phrases)
 
 
 def prose() -> dict[str, str]:
@@ -63,6 +63,8 @@ def prose() -> dict[str, str]:
     for path in sorted((ROOT / "docs").glob("*.md")):
         texts[f"docs/{path.name}"] = path.read_text("utf-8")
     for path in sorted((ROOT / "tokenatoken").rglob("*.py")):
+        if path.parent.name == "show":  # HTML y SVG: no hay frases
+            continue
         texts[str(path.relative_to(ROOT))] = messages(path)
     return texts
 

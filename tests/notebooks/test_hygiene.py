@@ -1,5 +1,6 @@
 """Lo que nbval no mira: metadatos, orden, enlaces, sellos y presupuesto."""
 
+import json
 import re
 
 import nbformat
@@ -8,6 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tests.nbval_tolerance import STATES
 from tools import ROOT, make_labs, notebooks, stamp
 
 NOTEBOOKS = notebooks("notebooks", "solutions", "labs")
@@ -115,6 +117,20 @@ def test_outputs_are_clean(notebook):
                 assert len(alt) > 20 and "<Figure" not in alt, (
                     "imagen sin texto"
                 )
+
+
+def test_explorers_publish_their_states(path, notebook):
+    """Lo que una página necesita para moverlos sin kernel, en JSON y corto."""
+    total = 0
+    for cell in notebook.cells:
+        shown = [o.get("data", {}) for o in cell.get("outputs", [])]
+        states = [data for data in shown if STATES in data]
+        assert len(states) == ("explorer = show." in cell.source)
+        for data in states:
+            assert data[STATES]["kind"] and data[STATES]["controls"]
+            assert "image/png" in data and "text/plain" in data
+            total += len(json.dumps(data[STATES], ensure_ascii=False))
+    assert total < 100_000, f"{path.name}: {total} bytes de estados"
 
 
 def test_code_fits_on_a_slide(notebook):
