@@ -59,8 +59,8 @@ class Canvas:
         inside += [_svg_text(**label) for label in self.labels]
         return (
             f'<svg role="img" aria-label="{html.escape(self.about)}" '
-            f'viewBox="0 0 {WIDE} {self.height:.0f}" style="max-width:'
-            f'{WIDE}px;width:100%;background:#fff">{"".join(inside)}</svg>'
+            f'viewBox="0 0 {WIDE} {self.height:.0f}" style="max-width:860px;'
+            f'width:100%;background:#fff">{"".join(inside)}</svg>'
         )
 
     def picture(self) -> Picture:
