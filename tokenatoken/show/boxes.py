@@ -10,7 +10,14 @@ from matplotlib.colors import to_hex
 from .. import number
 from ..tokens import encode, token_label
 from .canvas import WIDE, Canvas, drawable
-from .picture import PALETTE, STYLE, TOKEN_COLORS, Picture, png_of
+from .picture import (
+    PALETTE,
+    STYLE,
+    TOKEN_COLORS,
+    Picture,
+    comma,
+    png_of,
+)
 
 BLUE, ORANGE, GREEN, _, SKY, RED = PALETTE
 PALE = "#F2F2F2"
@@ -287,13 +294,13 @@ def diagram(
         + (f" ({label})" if label else "")
         for a, b, label in arrows
     )
-    return Picture(png, f"{title}. " + "; ".join(flat))
+    return Picture(png, comma(f"{title}. " + "; ".join(flat)))
 
 
 def _bubble(axes, x, y, words, color, size, pad=0.4):
     shape = dict(boxstyle=f"round,pad={pad}", fc=color, ec="none")
     style = dict(ha="center", va="center", fontsize=size, bbox=shape)
-    return axes.text(x, y, words, **style)
+    return axes.text(x, y, comma(words), **style)
 
 
 def _arrow(axes, start, end, a, b) -> None:
