@@ -136,9 +136,8 @@ MUTANTS = {
         "no da el paso": wrong(
             changed(lambda k, step, rate: (k, rate)), says="tal como entran"
         ),
-        "redondea": wrong(
-            changed(lambda k, step, rate: (step, round(rate, 1))),
-            says="sin redondear",
+        "del revés": wrong(
+            changed(lambda k, step, rate: (rate, step)), says="Primero va"
         ),
     },
     "07.4": {
@@ -159,10 +158,10 @@ MUTANTS = {
         "texto": wrong(lambda *a: f"{once()(*a)} s", says="número"),
     },
     "07.7": {
-        "barajado": wrong(shuffled, says="córtalo en vueltas"),
-        "una vez": wrong(lambda names, k: [*names], says="todos los turnos"),
+        "barajado": wrong(shuffled, says="vueltas"),
+        "una vez": wrong(lambda names, k: [*names], says="16 turnos"),
         "tupla": wrong(lambda names, k: tuple(names * k), says="Una lista"),
-        "otra variante": wrong(lambda names, k: ["x"] * k, says="todos"),
+        "otra variante": wrong(lambda names, k: ["x"] * k, says="turnos"),
         "por parejas": wrong(lambda names, k: [names] * k),
     },
     "07.8": {

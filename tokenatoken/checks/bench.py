@@ -119,21 +119,27 @@ def library(ids: torch.Tensor, n: int, ends=(), beams: int = 1):
 
 
 class CallCounter:
-    """Cuenta los forwards del modelo diminuto, y le quita `generate`."""
+    """Apunta los forwards del modelo diminuto, se llame como se llame, y le
+    quita `generate`. `lengths`: tokens de cada uno; `places`: las posiciones
+    que se le dan, si se le dan."""
 
     def __enter__(self):
-        self.lengths = []
+        self.lengths, self.places = [], []
         model = self.model = tiny_model()
 
         def note(_, args, kwargs):
-            ids = args[0] if args else kwargs["input_ids"]
-            self.lengths.append(ids.shape[-1])
+            ids = args[0] if args else kwargs.get("input_ids")
+            ids = kwargs["inputs_embeds"] if ids is None else ids
+            self.lengths.append(ids.shape[1])
+            if kwargs.get("position_ids") is not None:
+                self.places += kwargs["position_ids"].flatten().tolist()
             expect(
                 len(self.lengths) <= 60,
                 "Llevas más de 60 forwards y no paras. ¿Cuentas el máximo?",
             )
 
-        self._hook = model.register_forward_pre_hook(note, with_kwargs=True)
+        inside = model.model  # también si llaman a model.forward(…)
+        self._hook = inside.register_forward_pre_hook(note, with_kwargs=True)
         model.generate = _forbidden
         return self
 

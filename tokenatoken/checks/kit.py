@@ -33,6 +33,20 @@ _LIBRARIES = ("torch", "transformers", "tokenatoken")
 COPY = "Trabaja sobre una copia."
 
 
+# Qué quiere decir cada error de Python: el resto del mensaje está en inglés.
+MEANS = {
+    "AttributeError": "«ese objeto no tiene eso»",
+    "IndexError": "«pides un elemento que no está»",
+    "KeyError": "«esa clave no está»",
+    "NameError": "«ese nombre no existe ahí»",
+    "RuntimeError": "«las formas o los tipos no encajan»",
+    "StopIteration": "«no queda nada que pedir»",
+    "TypeError": "«algo no es del tipo que se espera»",
+    "ValueError": "«ese valor no sirve ahí»",
+    "ZeroDivisionError": "«divides entre cero»",
+}
+
+
 class Pending(Exception):
     """El hueco sigue sin rellenar."""
 
@@ -146,9 +160,12 @@ def _own_error(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     yours = [f for f in frames if not any(p in f.filename for p in _NOT_YOURS)]
     where = f" (línea {yours[-1].lineno}: {yours[-1].line})" if yours else ""
+    kind = type(error).__name__
+    means = f", {MEANS[kind]}" if kind in MEANS else ""
+    text = f": {error}" if str(error) else ""
     return (
-        f"Tu código lanza {type(error).__name__}: {error}{where}. Ejecútalo "
-        "con una entrada corta y mira en qué línea se detiene."
+        f"Tu código lanza {kind}{means}{text}{where}. Ejecútalo con una "
+        "entrada corta y mira en qué línea se detiene."
     )
 
 
@@ -255,10 +272,17 @@ class _Spanish(string.Formatter):
             value = value.item()
         if isinstance(value, float) and math.isinf(value):
             return "−∞" if value < 0 else "∞"
-        if isinstance(value, float) and spec[:1] == "." and spec[-1:] == "f":
-            return spanish(value, int(spec[1:-1]))
-        text = super().format_field(value, spec)
-        return text.replace(".", ",") if isinstance(value, float) else text
+        if isinstance(value, list) and all(
+            type(x) in (int, float) for x in value
+        ):
+            return "; ".join(self.format_field(x, spec) for x in value)
+        if not isinstance(value, float):
+            return super().format_field(value, spec)
+        if spec[:1] == "." and spec[-1:] == "f":
+            text = spanish(value, int(spec[1:-1]))
+        else:
+            text = super().format_field(value, spec).replace(".", ",")
+        return text.replace("-", "−")
 
 
 def say(text: str, *values, **named) -> str:
@@ -330,7 +354,7 @@ class Part:
         case, ours, right = wrong[0]
         known = self._known(seen) or self._known(wrong)
         if isinstance(ours, Hint):
-            if not known or known == str(ours):
+            if known in str(ours):  # o no hay ninguna
                 return ours
             return Hint(f"{ours} {known}")
         hint = known or _filled(self.otherwise, ours, right, case)

@@ -84,7 +84,8 @@ def _looks_at_the_prompt(model, ids, limit, ends):
 
 
 PREFIX = "El resultado tiene que empezar por los ids del prompt."
-TENSOR = "Devuelve un tensor de ids de forma [1, n], con el prompt delante."
+TENSOR = "Devuelve un tensor de ids (enteros) de forma [1, n], con el prompt "
+TENSOR += "delante."
 
 
 def _written(answer, ids, limit, ends) -> list:
@@ -92,7 +93,8 @@ def _written(answer, ids, limit, ends) -> list:
     with CallCounter() as counter:
         value = call(answer, counter.model, ids, limit, set(ends))
     n = ids.shape[1]
-    expect(isinstance(value, torch.Tensor) and value.dim() == 2, TENSOR)
+    whole = isinstance(value, torch.Tensor) and value.dtype == torch.long
+    expect(whole and value.dim() == 2, TENSOR)
     same = value.shape[1] >= n and torch.equal(value[:, :n], ids)
     expect(same, PREFIX)
     return [value[0, n:].tolist(), len(counter.lengths)]
@@ -140,7 +142,8 @@ exercise(
             "Después del último token no hace falta ningún forward.": (
                 _one_more_forward
             ),
-            "No miras los fines: hay que parar en cualquiera de ellos.": loop(
+            "No paras en ningún fin. ¿Los miras? Un tensor nunca está en un "
+            "conjunto de enteros: usa .item().": loop(
                 look=lambda token, ends: False
             ),
             "Solo miras uno de los fines, y vale cualquiera.": [
@@ -169,6 +172,10 @@ exercise(
                 lambda model, ids, limit, ends: write(
                     model, ids, limit + 1, ends
                 )
+            ),
+            "Para ti max_new_tokens cuenta también el prompt, y son los "
+            "nuevos.": lambda model, ids, limit, ends: write(
+                model, ids, max(0, limit - ids.shape[1]), ends
             ),
             "Generas un token de menos: max_new_tokens cuenta los nuevos.": (
                 lambda model, ids, limit, ends: write(
@@ -251,7 +258,8 @@ def _until_recoded(tokenizer, ids, stop):
 def _stop_cases():
     t = _words()
     letters = [i for c in "international" for i in t.encode(c)]
-    long = [i for c in "el otorrinolaringólogo y más" for i in t.encode(c)]
+    words = "otorrinolaringólogo esternocleidomastoideo"
+    long = [i for c in f"el {words} y más" for i in t.encode(c)]
     for given, stop in (
         ("Primera línea.\n\nSegunda línea.\n\nTercera.", "\n\n"),
         ("uno, dos, tres, cuatro", "tres"),
@@ -267,7 +275,10 @@ def _stop_cases():
         ("La ñ y el 🤖 juntos: FIN. Y más", "🤖"),
         (letters, "nation"),
         (letters, "t"),
-        (long, "otorrinolaringólogo"),
+        (long, words),
+        (long, "esternocleidomastoideo"),
+        ("FIN. Y más cosas", "FIN"),
+        ("Hola.<|im_end|>\nY más cosas", "<|im_end|>"),
         (t.encode("Uno") + [0] + t.encode("dos fin más"), "fin"),
     ):
         ids = t.encode(given) if isinstance(given, str) else given
@@ -313,7 +324,7 @@ exercise(
                 ),
             ],
             "Miras solo los últimos tokens, y la parada puede ocupar más.": [
-                _window(n) for n in (2, 3, 4, 5, 8, 10, 16)
+                _window(n) for n in (2, 3, 4, 5, 8, 10, 16, 20, 32)
             ],
             "Miras si el texto acaba en la parada, y el token que la completa "
             "puede traer algo más pegado.": until_when(
@@ -332,6 +343,24 @@ exercise(
             ),
             "El id 0 también es un token: no vale como «no hay más».": (
                 _until_falsy
+            ),
+            "Decodificas de uno en uno, y un carácter de varios tokens no sale "
+            "entero: decodifica todo lo recibido.": until_when(
+                lambda t, seen, s: s in "".join(t.decode([i]) for i in seen)
+            ),
+            "Comparas ids, y el mismo texto puede llegar en otros: compara "
+            "textos.": until_when(
+                lambda t, seen, s: seen[-len(t.encode(s)) :] == t.encode(s)
+            ),
+            "Los tokens especiales también son texto: no te los saltes al "
+            "decodificar.": until_when(
+                lambda t, seen, s: (
+                    s in t.decode(seen, skip_special_tokens=True)
+                )
+            ),
+            "find da 0 si la parada está al principio, y -1 si no está: mira "
+            "con in.": until_when(
+                lambda t, seen, s: t.decode(seen).find(s) > 0
             ),
             "Vuelves a codificar el texto, y salen otros ids: devuelve los que "
             "llegaron.": _until_recoded,
@@ -416,7 +445,8 @@ def _recorded(answer, t, steps) -> list:
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        raise Hint(f"json.loads no lo entiende: {error}. {UNREAD}") from None
+        where = f"en el carácter {error.pos}"
+        raise Hint(f"json.loads no lo entiende {where}. {UNREAD}") from None
     whole = isinstance(rows, list) and len(rows) == len(steps)
     expect(whole, f"Con {len(steps)} paso(s), no sale eso. {ONE_EACH}")
     keys = {"id", "token", "segundos"}
@@ -440,7 +470,13 @@ def _seconds(value, step):
 
 def _record_said(ours, right, t, steps) -> str:
     a, b = next((x, y) for x, y in zip(ours, right) if x != y)
-    return f"De un paso guardas {a} y es {b}."
+    names = "el id", "el token", "los segundos"
+    name, mine, good = next(f for f in zip(names, a, b) if f[1] != f[2])
+    shown = (
+        say("{0:.3f}", x) if type(x) is float else repr(x)
+        for x in (mine, good)
+    )
+    return "En un paso, {} sale {} y es {}.".format(name, *shown)
 
 
 exercise(
@@ -572,8 +608,11 @@ JOINED = (
             pieces_when(lambda text, n: not text.endswith(ROBOT) or n > 2),
         ],
         LOST: pieces_when(lambda text, n: not text.endswith(ROBOT), False),
-        DROPPED: lambda t, ids: [
-            t.decode([i]).replace(ROBOT, "") for i in ids
+        DROPPED: [
+            lambda t, ids: [t.decode([i]).replace(ROBOT, "") for i in ids],
+            lambda t, ids: [
+                x for x in (t.decode([i]) for i in ids) if ROBOT not in x
+            ],
         ],
         GROWS: _pieces_cumulative,
         LATE: lambda t, ids: [t.decode(ids)],
@@ -636,8 +675,9 @@ def _joined(ours: list[str], whole: str, t, ids) -> None:
         raise Hint(told + GROWS)
     if whole.startswith(joined):
         raise Hint(told + LOST)
-    alone = "".join(t.decode([i]) for i in ids)
-    if joined == alone.replace(ROBOT, ""):
+    alone = [t.decode([i]) for i in ids]
+    whole_ones = "".join(piece for piece in alone if ROBOT not in piece)
+    if joined in ("".join(alone).replace(ROBOT, ""), whole_ones):
         raise Hint(told + DROPPED)
     raise Hint(told + "Ningún carácter sobra, falta ni se repite.")
 
@@ -712,6 +752,29 @@ def _score(total: float, path, change) -> tuple:
     return change(total), path
 
 
+NO_PRUNE = (
+    "Llevas 200 caminos y no acabas. No podas: en cada paso quédate con los "
+    "width mejores."
+)
+
+
+def _no_prune(logprobs, ids, width, n):
+    return beam(logprobs, ids, width, n, keep=lambda paths, width: paths)
+
+
+def _topk_no_prune(logprobs, ids, width, n):
+    kept = [(0.0, list(ids))]
+    for _ in range(n):
+        kept = [
+            (total + value, [*path, token])
+            for total, path in kept
+            for value, token in zip(
+                *(x.tolist() for x in logprobs(path).topk(min(width, 4)))
+            )
+        ]
+    return max(kept)
+
+
 def _beam_cases():
     for width in (1, 2, 3):
         for n in (1, 2, 4):
@@ -727,6 +790,7 @@ def _searched(answer, logprobs, ids, width, n) -> list:
 
     def score(path):
         asked.add(tuple(int(i) for i in path))
+        expect(len(asked) < 200, NO_PRUNE)
         return logprobs([int(i) for i in path])
 
     value = call(answer, score, ids, width, n)
@@ -744,11 +808,18 @@ def _searched(answer, logprobs, ids, width, n) -> list:
 
 
 def _beam_said(ours, right, logprobs, ids, width, n) -> str:
+    start = f"Con width = {width} y n = {n} "
+    if ours[1] == right[1]:
+        return say(
+            start
+            + "das {0:.3f} tras mirar {1} camino(s), y es {2:.3f} con {3}.",
+            ours[0],
+            ours[2],
+            right[0],
+            right[2],
+        )
     return say(
-        "Con un haz de {0} y {1} pasos das {2:.3f} con {3}, y es {4:.3f} con "
-        "{5}.",
-        width,
-        n,
+        start + "das {0:.3f} con los ids {1}, y es {2:.3f} con {3}.",
         ours[0],
         ours[1],
         right[0],
@@ -765,6 +836,12 @@ exercise(
         near=1e-4,
         said=_beam_said,
         traps={
+            NO_PRUNE: _no_prune,
+            "Guardas más caminos que el ancho del haz.": [
+                lambda f, i, w, n: beam(f, i, w + 1, n),
+                lambda f, i, w, n: beam(f, i, w + 2, n),
+                _topk_no_prune,
+            ],
             "Eso es greedy: el ancho no se usa.": (
                 lambda f, i, w, n: beam(f, i, 1, n)
             ),
@@ -808,10 +885,6 @@ exercise(
                     beam(f, i, w, n)[1][len(i) :],
                 )
             ),
-            "Guardas más caminos que el ancho del haz.": [
-                lambda f, i, w, n: beam(f, i, w + 1, n),
-                lambda f, i, w, n: beam(f, i, w + 2, n),
-            ],
             "Das un paso de más: son n tokens nuevos.": (
                 lambda f, i, w, n: beam(f, i, w, n + 1)
             ),
@@ -868,6 +941,22 @@ def _prompt_too(model, ids, limit, ends):
     return [] if ids[0, -1].item() in ends else talk(model, ids, limit, ends)
 
 
+def _only_the_first(model, ids, limit, ends):
+    new = []
+    for _ in range(limit):
+        new.append(best(model, ids).item())
+        if len(new) == 1 and new[0] in ends:
+            break
+        ids = join(ids, torch.tensor(new[-1:]))
+    return new
+
+
+def _talk_more(model, ids, limit, ends):
+    """Un forward de más: calcula el siguiente antes de mirar si hay que parar."""
+    out = _one_more_forward(model, ids, limit, ends)
+    return out[0, ids.shape[1] :].tolist()
+
+
 def _by_for(model, ids, limit, ends):
     new = []
     for _ in range(limit):
@@ -891,13 +980,20 @@ exercise(
             ),
             "El resultado es bueno, pero sigues generando y luego lo tiras: "
             "cada token cuesta un forward.": _cuts_afterwards,
-            "Ahora no miras los fines en los demás tokens.": (
-                lambda m, i, n, e: (
-                    talk(m, i, 1, e)
-                    if best(m, i).item() in e
-                    else talk(m, i, n, ())
-                )
+            "Ahora no miras los fines en los demás tokens.": _only_the_first,
+            "Después del último token no hace falta ningún forward.": (
+                _talk_more
             ),
+            "Ahora das un token de más.": (
+                lambda m, i, n, e: talk(m, i, n + 1, e)
+            ),
+            "Ahora das un token de menos.": (
+                lambda m, i, n, e: talk(m, i, n - 1, e)
+            ),
+            "A la red le llega siempre el prompt de partida: falta añadirle "
+            "lo que vas escribiendo.": lambda m, i, n, e: loop(
+                lambda model, _: best(model, i)
+            )(m, i, n, e)[0, i.shape[1] :].tolist(),
             "Ahora nunca para: hay que mirar los fines en todos.": (
                 lambda m, i, n, e: talk(m, i, n, ())
             ),

@@ -100,6 +100,11 @@ def _other_axis(self, k, v):
     return self.keys, self.values
 
 
+def _values_of_keys(self, k, v):
+    self.keys, self.values = both(self.keys, k), both(self.values, k)
+    return self.keys, self.values
+
+
 def _own_counter(self, k, v):
     """Cuenta aparte: `crop` no se entera."""
     if not hasattr(self, "store"):
@@ -111,6 +116,54 @@ def _own_counter(self, k, v):
     self.used = end
     self.keys, self.values = (s[:, :, :end] for s in self.store)
     return self.keys, self.values
+
+
+def growing(copy):
+    """Una capa que reserva de sobra y, al crecer, copia con `copy`."""
+
+    class Layer(DynamicLayer):
+        room = 4
+
+        def update(self, key_states, value_states, *args, **kwargs):
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+                self.stores = [key_states[:, :, :0], value_states[:, :, :0]]
+            start = self.get_seq_length()
+            end = start + key_states.shape[-2]
+            olds = self.keys, self.values
+            for i, new in enumerate((key_states, value_states)):
+                if end > self.stores[i].shape[2]:
+                    size = max(self.room, 2 * end)
+                    store = new.new_zeros(*new.shape[:2], size, new.shape[3])
+                    if start:
+                        copy(store, olds[i], start)
+                    self.stores[i] = store
+                self.stores[i][:, :, start:end] = new
+            self.keys = self.stores[0][:, :, :end]
+            self.values = self.stores[1][:, :, :end]
+            return self.keys, self.values
+
+    return Layer
+
+
+def copy_whole(store, old, start):
+    store[:, :, :start] = old
+
+
+def _copy_flat(store, old, start):
+    store.view(-1)[: old.numel()] = old.reshape(-1)
+
+
+def _copy_short(store, old, start):
+    store[:, :, : start - 1] = old[:, :, 1:]
+
+
+def _copy_first_row(store, old, start):
+    store[:1, :, :start] = old[:1]
+
+
+def _copy_first_head(store, old, start):
+    store[:, :, :start] = old[:, :1]
 
 
 class _Empty(DynamicLayer):
@@ -146,7 +199,12 @@ CROP = (
     "Falla después de cache.crop(-6), al seguir por otro camino. ¿Llevas la "
     "cuenta en un sitio que crop no conoce?"
 )
-ZEROS = "Al crecer, lo que había se queda en ceros: nadie lo copia."
+PAIR = "update devuelve dos cosas: todo lo guardado de K, y de V."
+VALUES = "keys está bien y values no: ¿guardas ahí los V?"
+COUNT = "Son n tokens nuevos, ni uno más ni uno menos."
+ZEROS = (
+    "Al crecer, lo primero queda en ceros: lo que había no está en su sitio."
+)
 SHIFT = "Al crecer, lo copiado queda corrido una posición."
 COPY = (
     "Mientras hay sitio va bien; falla al crecer. Compara keys antes y "
@@ -175,7 +233,9 @@ def _attempt(run, hint: str):
     try:
         return call(run)
     except Hint as error:
-        raise Hint(f"{error} {hint}".strip()) from None
+        words = "to unpack" if hint is AXIS else " "
+        hint = PAIR if words != " " and words in str(error) else hint
+        raise Hint(f"{error} {hint}") from None
 
 
 def _check_layer(layer_class, content=CONTENT) -> None:
@@ -224,21 +284,36 @@ def _content_hint(mine, other, content: str) -> str:
         return ONE
     if _near(mine.keys, other.values):
         return SWAP
+    if _near(mine.keys, other.keys):
+        return VALUES
     if mine.keys.shape != other.keys.shape:
         return content
     if _near(mine.keys[:, :, 0], other.keys[:, :, -1]):
         return FRONT
+    shifts = (other.keys[:, :, k] for k in (1, 2, 3))
+    late = (mine.keys[:, :, k] for k in (1, 2, 3))
+    if any(_near(mine.keys[:, :, 0], shifted) for shifted in shifts) or any(
+        _near(other.keys[:, :, 0], shifted) for shifted in late
+    ):
+        return SHIFT
     if not mine.keys[:, :, 0].any():
         return ZEROS
-    shifts = (other.keys[:, :, k] for k in (1, 2, 3))
-    if any(_near(mine.keys[:, :, 0], shifted) for shifted in shifts):
-        return SHIFT
     return content
 
 
 def _in_a_batch(layer_class) -> None:
     model = tiny_model()
     ids = torch.cat([prompts()[2], prompts()[2] + 1])  # un lote de 2
+    more = torch.cat([random_ids(20, 1), random_ids(20, 2)])  # [2, 20]
+
+    def fed(cache):
+        for part in (ids, *more.split(1, 1)):
+            out = model(part, past_key_values=cache)
+        return out.logits[:, -1]
+
+    theirs = fed(DynamicCache())
+    ours = _attempt(lambda: fed(_layers(layer_class)), BATCH)
+    expect(_near(ours, theirs), BATCH)
     options = dict(do_sample=False, max_new_tokens=8, pad_token_id=0)
     options["attention_mask"] = torch.ones_like(ids)
     theirs = model.generate(ids, **options)
@@ -271,12 +346,17 @@ def _after_a_crop(layer_class) -> None:
         KEEP: layer(_not_kept),
         LAST: layer(_last_only),
         GROW: layer(loses_last),
+        PAIR: layer(lambda self, k, v: concat(self, k, v)[0][:1, :1, :1]),
+        VALUES: [
+            layer(lambda self, k, v: concat(self, k, k)),
+            layer(_values_of_keys),
+        ],
         ONE: layer(_only_keys),
         SWAP: layer(_swapped),
         FRONT: layer(_in_front),
         RETURN: [layer(_returns_new), layer(_returns_swapped)],
         AXIS: layer(_other_axis),
-        BATCH: layer(_first_row),
+        BATCH: [layer(_first_row), growing(_copy_first_row)],
         CROP: layer(_own_counter),
     },
     rights=[layer(concat), ConcatLayer, PreallocatedLayer],
@@ -456,8 +536,8 @@ ONLY_NEW = (
     "anterior está en la caché."
 )
 NOT_ALWAYS = (
-    "¿Le pasas la caché en todas las llamadas, también en el prefill, y "
-    "dejas que la posición salga de ella?"
+    "¿Le pasas la caché en todas las llamadas, también en el prefill, dejas "
+    "que la posición salga de ella, y eliges con los últimos logits?"
 )
 LAST_ONE = "Después del último token no hace falta ninguno."
 YOURS = "¿Has usado otra caché, y no la que recibes?"
@@ -474,6 +554,10 @@ WHOLE = "Devuelve los ids, con el prompt delante."
         LAST_ONE: _write_extra,
         PREFILL: _write_token_by_token,
         WHOLE: lambda m, i, n, c: write(m, i, n, c)[:, i.shape[1] :],
+        COUNT: [
+            lambda m, i, n, c: write(m, i, n + 1, c),
+            lambda m, i, n, c: write(m, i, n, c)[:, :-1],
+        ],
     },
     rights=[write, _write_by_list],
 )
@@ -490,9 +574,12 @@ def _one_loop(answer, ids, n: int) -> None:
         cache = make_cache(counter.model)
         ours = call(answer, counter.model, ids, n, cache)
     sizes = counter.lengths
+    got = list(getattr(ours, "shape", [type(ours).__name__]))
+    in_front = len(got) == 2 and torch.equal(ours[:, :start], ids)
     expect(
-        isinstance(ours, torch.Tensor) and ours.shape == right.shape,
-        f"Esperaba un tensor de forma {list(right.shape)}. {WHOLE}",
+        got == list(right.shape),
+        f"Esperaba un tensor de forma {list(right.shape)} y recibo {got}. "
+        f"{COUNT if in_front else WHOLE}",
     )
     expect(
         bool(sizes),
@@ -631,6 +718,18 @@ def _scores_counting(model, ids, cache, kept):
     return model(ids[:, same:], past_key_values=cache).logits[:, -1]
 
 
+def _crops_the_good(model, ids, cache, kept):
+    same = sum(a == b for a, b in zip(kept, ids[0].tolist()[:-1]))
+    cache.crop(-same)
+    return model(ids[:, same:], past_key_values=cache).logits[:, -1]
+
+
+def _scores_all(model, ids, cache, kept):
+    same = _shared(ids, torch.tensor([kept], dtype=torch.long))
+    cache.crop(same - len(kept))
+    return model(ids[:, same:], past_key_values=cache).logits
+
+
 NO_CROP = (
     "Detrás de lo que vale sigue guardado lo que no: recorta la caché justo "
     "donde dejan de coincidir, antes de seguir."
@@ -641,6 +740,10 @@ NOT_SAME = (
 )
 NOTHING = "Si el prompt ya está entero en la caché, su último token tiene que "
 NOTHING += "volver a pasar: sin forward no hay logits."
+ALL_GOOD = (
+    "Todo lo guardado vale: ¿recortas algo que servía, cambias las posiciones "
+    "o no miras los últimos logits?"
+)
 TOO_MUCH = "Lo que coincide no hace falta volver a pasarlo."
 READY = "Tiene que quedar lista para seguir: es la que recibes."
 ONE_ROW = "Devuelve los logits del siguiente token, con su fila: [1, V]."
@@ -656,6 +759,10 @@ ONE_ROW = "Devuelve los logits del siguiente token, con su fila: [1, V]."
         ],
         NOT_SAME: [_scores_by_length, _scores_counting],
         NOTHING: lambda m, i, c, k: next_scores(m, i, c, k, last=0),
+        ALL_GOOD: [
+            _crops_the_good,
+            lambda m, i, c, k: _scores_all(m, i, c, k)[:, 0],
+        ],
         TOO_MUCH: [
             _scores_from_zero,
             lambda m, i, c, k: next_scores(m, i, c, k, last=2),
@@ -708,10 +815,15 @@ def _one_reuse(answer, ids, kept, when: str) -> None:
         isinstance(ours, torch.Tensor) and ours.shape == right.shape, ONE_ROW
     )
     wrong = not torch.allclose(ours.float(), right, **CLOSE)
+    if wrong:
+        why = NOT_SAME if same < kept.shape[1] else ALL_GOOD
+        if left > n:
+            why = NOTHING if same + 1 == n else NO_CROP
+        raise Hint(f"{when}los logits no son esos. {why}")
     expect(
-        not (wrong and left > n), f"{when}los logits no son esos. {NO_CROP}"
+        passed > 0,
+        f"{when}no se ve pasar nada por la red: llama al modelo, model(ids, …).",
     )
-    expect(not wrong, f"{when}los logits no son esos. {NOT_SAME}")
     expect(
         passed <= n - same,
         f"{when}pasan {passed} tokens por la red y bastan {n - same}. "
@@ -772,6 +884,7 @@ LIST = "Tiene que seguir devolviendo la lista de ids nuevos."
         PLACE: [loop_at(0), loop_at(-2)],
         AGAIN: _loop_again,
         LIST: write,
+        COUNT: lambda m, i, n, c: loop_new(m, i, n + 1, c),
     },
     rights=[loop_at(-1), loop_new],
 )
@@ -783,6 +896,7 @@ def bug_position(loop):
             model = counter.model
             ours = call(loop, model, ids, 12, make_cache(model))
         expect(isinstance(ours, list), LIST)
+        expect(len(ours) == 12, f"Pido 12 y das {len(ours)}. {COUNT}")
         expect(ours == right, f"No da los ids de generate. {PLACE}")
         expect(sum(counter.lengths) <= ids.shape[1] + 12, AGAIN)
 
@@ -816,52 +930,16 @@ def bug_unwritten(layer_class):
     _check_layer(layer_class)
 
 
-def growing(copy):
-    """Una capa que reserva de sobra y, al crecer, copia con `copy`."""
-
-    class Layer(DynamicLayer):
-        room = 4
-
-        def update(self, key_states, value_states, *args, **kwargs):
-            if not self.is_initialized:
-                self.lazy_initialization(key_states, value_states)
-                self.stores = [key_states[:, :, :0], value_states[:, :, :0]]
-            start = self.get_seq_length()
-            end = start + key_states.shape[-2]
-            olds = self.keys, self.values
-            for i, new in enumerate((key_states, value_states)):
-                if end > self.stores[i].shape[2]:
-                    size = max(self.room, 2 * end)
-                    store = new.new_zeros(*new.shape[:2], size, new.shape[3])
-                    if start:
-                        copy(store, olds[i], start)
-                    self.stores[i] = store
-                self.stores[i][:, :, start:end] = new
-            self.keys = self.stores[0][:, :, :end]
-            self.values = self.stores[1][:, :, :end]
-            return self.keys, self.values
-
-    return Layer
-
-
-def copy_whole(store, old, start):
-    store[:, :, :start] = old
-
-
-def _copy_flat(store, old, start):
-    store.view(-1)[: old.numel()] = old.reshape(-1)
-
-
-def _copy_short(store, old, start):
-    store[:, :, : start - 1] = old[:, :, 1:]
-
-
-def _copy_first_head(store, old, start):
-    store[:, :, :start] = old[:, :1]
-
-
 class _Roomy(growing(_copy_flat)):
     room = 512
+
+
+class _Hidden(growing(_copy_flat)):
+    """El mismo error, con el sitio reservado donde no se ve."""
+
+    def __init__(self):
+        super().__init__()
+        self.room = 300
 
 
 SMALL = "Deja room = 4: con sitio de sobra el error no se ve, pero sigue ahí."
@@ -874,7 +952,7 @@ SMALL = "Deja room = 4: con sitio de sobra el error no se ve, pero sigue ahí."
         COPY: [growing(_copy_flat), growing(_copy_first_head)],
         ZEROS: growing(lambda store, old, start: None),
         SHIFT: growing(_copy_short),
-        SMALL: _Roomy,
+        SMALL: [_Roomy, _Hidden],
         NO_UPDATE: _Empty,
     },
     rights=[growing(copy_whole), ConcatLayer],
@@ -883,6 +961,11 @@ def bug_growth(layer_class):
     """La caché que crece."""
     expect(getattr(layer_class, "room", 0) <= 8, SMALL)
     _check_layer(layer_class, COPY)
+    new = random_logits(0, 600).view(600, 1, 1, 1, 1)  # tokens de uno en uno
+    layer_, whole = layer_class(), new[:, 0, 0, 0, 0]
+    for k in new.expand(-1, 1, 2, 1, 4):
+        keys, _ = call(layer_.update, k, k)
+    expect(_near(keys[0, 1, :, 3], whole), SMALL)
 
 
 def chunked(places):
@@ -923,6 +1006,7 @@ STORED = "Los logits son los buenos, pero tienen que quedar guardados."
             chunked(lambda start, n: start + straight(start, n)),
             chunked(lambda start, n: torch.arange(n)),
             chunked(lambda start, n: 2 * straight(start, n)),
+            chunked(lambda start, n: 1 + straight(start, n)),
         ],
         PIECES: lambda m, i, c, s: m(i, past_key_values=c).logits[:, -1],
         STORED: lambda m, i, c, s: _trusting(m, i, make_cache(m), s),
@@ -948,6 +1032,12 @@ def bug_offset(prefill):
                 f"logits de pasarlos de una vez. {PLACES}",
             )
             parts = [part.shape[1] for part in ids.split(size, 1)]
+            places = counter.places or list(range(ids.shape[1]))
+            expect(
+                places == list(range(ids.shape[1])),
+                f"Las posiciones son {places}, y van de la 0 a la "
+                f"{ids.shape[1] - 1}. {PLACES}",
+            )
             expect(counter.lengths == parts, PIECES)
             expect(cache.get_seq_length() == ids.shape[1], STORED)
 
@@ -971,6 +1061,7 @@ LEFT = "Va deprisa, pero no con la caché que recibe."
         ].tolist(),
         LEFT: lambda m, i, n, c: loop_new(m, i, n, make_cache(m)),
         LIST: write,
+        COUNT: lambda m, i, n, c: loop_new(m, i, n + 1, c),
     },
     rights=[
         loop_new,
@@ -988,6 +1079,7 @@ def bug_unused(loop):
             cache = make_cache(counter.model)
             ours = call(loop, counter.model, ids, 8, cache)
         expect(isinstance(ours, list), LIST)
+        expect(len(ours) == 8, f"Pido 8 y das {len(ours)}. {COUNT}")
         expect(ours == right, CHANGED)
         wanted = ids.shape[1] + 7
         expect(
@@ -1072,7 +1164,7 @@ SEED = (
     "Con la misma semilla tiene que salir lo mismo, y con otra, otra cosa: el "
     "azar es el del generador que recibes."
 )
-HALVES = "La segunda mitad repite a la primera. Cada texto, su propio sorteo."
+HALVES = "Hay textos que comparten el sorteo: cada uno, el suyo."
 ODDS = "Los comienzos ya varían, pero no con las probabilidades del modelo."
 ROWS = "Tiene que devolver un id por texto, en un tensor [rows]."
 
@@ -1086,11 +1178,17 @@ ROWS = "Tiene que devolver un id por texto, en un tensor [rows]."
             lambda x, n, g: x.argmax(-1).expand(n),
         ],
         SEED: lambda x, n, g: sample_token(x.expand(n, -1)),
-        HALVES: lambda x, n, g: first_each(x, n // 2, g).repeat(2),
+        HALVES: [
+            lambda x, n, g: first_each(x, n // 2, g).repeat(2),
+            lambda x, n, g: first_each(x, n // 2, g).repeat_interleave(2),
+        ],
         ODDS: [
             lambda x, n, g: torch.randint(0, TINY, (n,), generator=g),
             lambda x, n, g: sample_token(
-                x.expand(n, -1), temperature=0.7, generator=g
+                x.expand(n, -1), temperature=0.95, generator=g
+            ),
+            lambda x, n, g: sample_token(
+                x.expand(n, -1), top_p=0.95, generator=g
             ),
         ],
         ROWS: lambda x, n, g: first_each(x, n, g)[:, None],
@@ -1104,7 +1202,7 @@ ROWS = "Tiene que devolver un id por texto, en un tensor [rows]."
 )
 def bug_broadcast(first_tokens):
     """Muchas respuestas de un solo prefill."""
-    logits, rows, series = random_logits(1, TINY, 1.0)[None], 4000, []
+    logits, rows, series = random_logits(1, TINY, 1.0)[None], 100_000, []
     for seed in (3, 3, 4):
         dice = torch.Generator().manual_seed(seed)
         ours = call(first_tokens, logits, rows, dice)
@@ -1117,7 +1215,9 @@ def bug_broadcast(first_tokens):
     expect(seen > 1, f"{rows} textos y un solo primer token distinto. {DRAWS}")
     repeatable = torch.equal(first, again) and not torch.equal(first, other)
     expect(repeatable, SEED)
-    expect(not torch.equal(first[: rows // 2], first[rows // 2 :]), HALVES)
+    for step in (1, rows // 2):
+        shared = (first == first.roll(step)).float().mean()
+        expect(shared < 0.3, HALVES)  # por azar, un 3 %
     dice = torch.Generator().manual_seed(3)
     typical = sample_token(logits.expand(rows, -1), generator=dice)
     wanted = logits[0].softmax(-1)

@@ -57,6 +57,18 @@ def _block(run, wait, clock, repeats):
     return (clock() - start) / repeats
 
 
+def _late_start(run, wait, clock, repeats):
+    run()
+    times = []
+    for _ in range(repeats):
+        wait()
+        run()
+        start = clock()
+        wait()
+        times.append(clock() - start)
+    return MEDIAN(times)
+
+
 def _warms_and_waits(run, wait, clock, repeats):
     run()
     wait()
@@ -118,8 +130,17 @@ exercise(
             "Es la de en medio, pero sin haberlas ordenado.": stopwatch(
                 summary=lambda times: times[len(times) // 2]
             ),
-            "El calentamiento se ha colado entre los medidos.": stopwatch(
-                warm=0, more=1
+            "El calentamiento se ha colado entre los medidos.": [
+                stopwatch(warm=0, more=1),
+                stopwatch(
+                    warm=0, more=1, summary=lambda times: MEDIAN(times[:-1])
+                ),
+            ],
+            "Arrancas el reloj después de encargar: eso también se espera.": (
+                _late_start
+            ),
+            "Son milisegundos, y se piden segundos.": stopwatch(
+                summary=lambda times: 1e3 * MEDIAN(times)
             ),
             "Es la suma de todas, y se pide lo que dura una.": stopwatch(
                 summary=sum
@@ -203,6 +224,10 @@ def _shown(item, slow: _Slow, seen: int) -> float:
         isinstance(item, tuple | list) and len(item) == 2,
         "Cada yield da dos cosas: (paso, tokens por segundo).",
     )
+    expect(
+        item[1] != f"paso {seen - 1}",
+        "Primero va el paso, y luego la velocidad.",
+    )
     expect(item[0] == f"paso {seen - 1}", ORDER)
     expect(
         slow.asked == seen,
@@ -281,6 +306,9 @@ exercise(
             "reinicies.": speed(lambda k, spent, last: k / last),
             "Falta contar el token que acaba de llegar.": speed(
                 lambda k, spent, last: (k - 1) / spent
+            ),
+            "Redondeas, y se pide sin redondear.": speed(
+                lambda k, spent, last: round(k / spent, 1)
             ),
             "Cuentas un token de más: el primero es el 1.": speed(
                 lambda k, spent, last: (k + 1) / spent
@@ -393,6 +421,11 @@ exercise(
             "El primer paso sin caché pasa los P del prompt, no P + 1.": (
                 _ratio(lambda P, n, f: _without(P + 1, n, f))
             ),
+            "Es eso, pero redondeado: devuélvelo sin redondear.": [
+                lambda *case: round(gain(*case), 1),
+                lambda *case: round(gain(*case), 2),
+                lambda *case: round(gain(*case), 3),
+            ],
             "Eso son tokens procesados, y se piden segundos: las curvas dicen "
             "cuánto tarda cada paso.": (
                 lambda P, n, f, g: sum(range(P, P + n)) / (P + n - 1)
@@ -571,12 +604,12 @@ def _said(ours, right, model, context, band) -> str:
     tables = "la misma tabla" if model.config.tie_word_embeddings else "dos"
     return say(
         "Con {0} de embeddings, {1} y {2} tokens de contexto te salen "
-        "{3:.3g} s y son {4:.3g}.",
+        "{3:.3f} µs y son {4:.3f}.",
         tables,
         str(model.dtype).removeprefix("torch."),
         context,
-        ours,
-        right,
+        1e6 * ours,
+        1e6 * right,
     )
 
 
@@ -678,6 +711,13 @@ def _by_steps(run, wait, clock):
     return sum(b - a for a, b in pairwise(times))
 
 
+def _waits_inside(run, wait, clock):
+    start = clock()
+    wait()
+    run()
+    return clock() - start
+
+
 def _one_wait(run, wait, clock):
     wait()
     start = clock()
@@ -701,6 +741,8 @@ exercise(
             "de mirar la hora final?": [once(wait_after=False), _one_wait],
             "Cuenta también trabajo que ya estaba encargado antes de "
             "empezar.": once(wait_before=False),
+            "Esperas con el reloj en marcha y antes de encargar: mides lo de "
+            "otro, y no lo tuyo.": _waits_inside,
             "Sumar segundos a mano solo acierta con este trabajo: ¿quién "
             "espera a que acabe?": once(wait_after=False, more=4.0),
         },
@@ -716,8 +758,13 @@ exercise(
 
 def _turns(value, names, repeats):
     expect(
-        isinstance(value, list) and sorted(value) == sorted(names * repeats),
-        "Una lista con todos los turnos: cada variante, las mismas veces.",
+        isinstance(value, list),
+        f"Una lista con todos los turnos, y es {type(value).__name__}.",
+    )
+    expect(
+        sorted(map(str, value)) == sorted(names * repeats),
+        f"Son {len(names) * repeats} turnos: todas las variantes, las mismas "
+        "veces.",
     )
     rounds = zip(*[iter(value)] * len(names))
     return [sorted(turn) for turn in rounds]
@@ -780,6 +827,10 @@ exercise(
             ),
             "Son segundos por token: dale la vuelta.": lambda p, n, s: s / n,
             "El primer token también se escribe.": lambda p, n, s: (n - 1) / s,
+            "Es eso, pero redondeado: devuélvelo sin redondear.": [
+                lambda p, n, s: round(n / s, 1),
+                lambda p, n, s: round(n / s, 2),
+            ],
             "Restas el prompt de lo que ha escrito, y no estaba ahí.": (
                 lambda p, n, s: (n - p) / s
             ),
@@ -815,6 +866,7 @@ exercise(
             ([20, 21, 24, 25.0],),
             ([5.0, 6.0, 10.0, 17.0],),
             ([2.0, 3.0, 4.0, 9.0],),
+            ([1.0, 4.0, 5.0, 9.5],),
         ],
         truth=lambda arrivals: MEAN(_gaps(arrivals)),
         read=_pace,
@@ -835,6 +887,12 @@ exercise(
             ),
             "Es el primer hueco, y uno solo puede ser raro: cuentan todos.": (
                 lambda a: a[1] - a[0]
+            ),
+            "Es eso, pero redondeado: devuélvelo sin redondear.": (
+                lambda a: round(MEAN(_gaps(a)), 2)
+            ),
+            "Es el hueco menor, tu mejor día; se pide el de siempre.": (
+                lambda a: min(_gaps(a))
             ),
             "Es el hueco mayor; se pide el de siempre.": (
                 lambda a: max(_gaps(a))
