@@ -432,7 +432,9 @@ def _published(seed: int) -> tuple[list[float], float]:
     return [round(p, 3) for p in shares.tolist()], logits[0].item()
 
 
-PUBLISHED = {tuple(_published(seed)[0]): seed for seed in range(18)}
+# en la 62, los dos primeros caen en un múltiplo por casualidad
+SEEDS = (*range(18), 62)
+PUBLISHED = {tuple(_published(seed)[0]): seed for seed in SEEDS}
 
 
 def _guess(
@@ -481,7 +483,7 @@ def _dtype_name(answer, *case) -> str:
 exercise(
     "03.5",
     Part(
-        lambda: [_published(seed) for seed in range(18)],
+        lambda: [_published(seed) for seed in SEEDS],
         truth=lambda shares, top: DTYPES[PUBLISHED[tuple(shares)] % 3],
         read=_dtype_name,
         said=lambda ours, right, shares, top: say(
@@ -512,10 +514,11 @@ exercise(
             "Un logit puede quedar un poco por debajo del múltiplo, y "
             "entonces el resto es casi un paso entero. Mide la distancia al "
             "múltiplo más cercano, por los dos lados.": _one_side,
-            "Solo miras el primer logit, y uno puede caer en un múltiplo por "
-            "casualidad. Tienen que encajar todos.": (
-                lambda p, top: _guess(p[:1], top)
-            ),
+            "Solo miras los primeros logits, y pueden caer en un múltiplo por "
+            "casualidad. Tienen que encajar todos.": [
+                lambda p, top: _guess(p[:1], top),
+                lambda p, top: _guess(p[:2], top),
+            ],
             "Te basta con que encaje uno, y el primero encaja a menudo por "
             "casualidad. Tienen que encajar todos.": (
                 lambda p, top: _guess(p, top, test=any)

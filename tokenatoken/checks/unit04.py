@@ -496,6 +496,16 @@ def _roulette_loop(logits, T, generator):
     return int(logits.argmax())
 
 
+def _among(k):
+    """Solo sortea entre los k mejores."""
+
+    def answer(logits, T, generator):
+        values, ids = logits.topk(min(k, len(logits)))
+        return int(ids[choose(values, T, generator)])
+
+    return answer
+
+
 ZERO = "Con T = 0 no se puede dividir: es otra rama."
 CONSTANT = "Con T = 0 sale siempre el de mayor logit, esté donde esté."
 DRAWN = "Con T = 0 no hay sorteo: el mejor, siempre el mismo."
@@ -520,6 +530,10 @@ OVERFLOW = (
     "exponencial. ¿Qué softmax aguanta eso?"
 )
 FORBIDDEN = "Ha salido un token prohibido (logit −∞)."
+FEW = (
+    "Solo sortean unos pocos, los mejores: con la temperatura no se descarta "
+    "a nadie."
+)
 WASTES = "Gastas el azar global de PyTorch. Usa solo el generador que recibes."
 
 
@@ -558,6 +572,7 @@ WASTES = "Gastas el azar global de PyTorch. Usa solo el generador que recibes."
         PLACE: _place,
         OVERFLOW: _choose(lambda x, T: (x / T).exp() / (x / T).exp().sum()),
         FORBIDDEN: _choose(lambda x, T: (x.clamp_min(-9) / T).softmax(-1)),
+        FEW: [_among(5), _among(10), _among(20)],
         WASTES: _wastes,
     },
     rights=[choose, _roulette, _gumbel, _roulette_loop],
@@ -589,6 +604,7 @@ def fair(choose):
     expect(low == {0, 1}, said + "¿Con qué probabilidades?")
     peak = torch.tensor([0.0, -INF, 0.0])
     expect(all(ask(peak, 30.0) != 1 for _ in range(200)), FORBIDDEN)
+    expect(len({ask(torch.ones(60), 1.0) for _ in range(300)}) > 40, FEW)
     before = torch.get_rng_state()
     ask(logits, 1.0)
     expect(torch.equal(before, torch.get_rng_state()), WASTES)
