@@ -259,6 +259,8 @@ def test_tolerance(a, b, same):
     [
         ({"percent": [[10, 3]]}, {"percent": [[11, 3]]}, True),
         ({"percent": [[10, 3]]}, {"percent": [[12, 3]]}, False),
+        ({"counts": [4441]}, {"counts": [4442]}, True),
+        ({"counts": [4441]}, {"counts": [4450]}, False),
         ({"ids": [10, 3]}, {"ids": [11, 3]}, False),
         ({"p": [0.123]}, {"p": [0.124]}, True),
         ({"p": [0.123]}, {"p": [0.129]}, False),
