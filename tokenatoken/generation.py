@@ -68,8 +68,7 @@ def generate_steps(
     escrito hasta ahora `[1, n]`, y da un id. Por defecto, el mejor; con
     `Sampler(temperature=…, top_p=…)`, al azar. Con `cache` (una de
     `make_cache` o cualquiera de transformers), cada paso solo pasa por la red
-    los tokens que la caché aún no guarda; si ya guarda el comienzo de `ids`,
-    lo aprovecha. Sin ella, los pasa todos.
+    lo que la caché aún no guarda; sin ella, todo.
 
     Termina en cualquiera de los `stop_ids` (si no se dicen, los del modelo),
     cuando una regla da un motivo o con `max_new_tokens`; el token que para es
