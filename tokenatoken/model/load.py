@@ -36,7 +36,7 @@ class MemoryShortage(Helpful, RuntimeError):
 @dataclass(frozen=True)
 class ModelSpec:
     """Un modelo del curso. `parameters`: cuántos pesos se cargan;
-    `repo=None`: es el modelo del curso, que entrega `weights.py`."""
+    `repo=None`: es el modelo del curso, que entrega `convert.py`."""
 
     parameters: int
     repo: str | None = None
