@@ -24,6 +24,12 @@ class _OurLayer(DynamicLayer):
                 "con make_cache(model)."
             )
 
+    def crop(self, tokens_to_remove: int) -> None:
+        """Quita los últimos. Una capa que aún no guarda nada (las de Gemma 3n
+        que usan K y V de otra) no tiene qué quitar, y en 5.15 fallaría."""
+        if self.is_initialized:
+            super().crop(tokens_to_remove)
+
     def reset(self) -> None:
         """Olvida lo guardado. En transformers 5.15 el de la biblioteca solo
         pone ceros, y la longitud se queda."""
