@@ -63,7 +63,7 @@ class PreallocatedLayer(_OurLayer):
     `crop` y lo demás son los de la biblioteca.
     """
 
-    def __init__(self, room: int = 256, **kwargs):
+    def __init__(self, room: int = 256):
         if not isinstance(room, int) or isinstance(room, bool) or room < 1:
             raise CourseError(
                 f"room={room!r} no vale: reserva sitio para 1 token o más."
@@ -115,6 +115,11 @@ def make_cache(model, layer_class=PreallocatedLayer, **options) -> Cache:
     Guarda todos los tokens, también en las capas de ventana deslizante, que
     solo miran los últimos: el resultado es el mismo y ocupa más.
     """
+    if not isinstance(layer_class, type):
+        raise CourseError(
+            f"{layer_class!r} no es una clase de capa. El sitio se pide por su "
+            "nombre: make_cache(model, room=512)."
+        )
     _need_keys_and_values(model)
     layers = range(_decoder(model).num_hidden_layers)
     return Cache(layers=[layer_class(**options) for _ in layers])
@@ -127,7 +132,8 @@ def missing(ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
 
 def remember(cache: Cache, ids: torch.Tensor, mask=None) -> None:
     """Apunta en la caché qué ids guarda, y si llevaban relleno."""
-    cache.held_ids, cache.padded = ids, mask is not None
+    # una copia: quien llama puede escribir después en el suyo
+    cache.held_ids, cache.padded = ids.clone(), mask is not None
 
 
 def check_cache(model, cache: Cache, ids: torch.Tensor, mask=None) -> None:
@@ -172,10 +178,11 @@ def _check_text(cache: Cache, ids: torch.Tensor, kept: int) -> None:
     same = (held == ids[:, : held.shape[1]]).all(0)  # [kept]
     shared = int(same.long().cumprod(0).sum())
     if shared < held.shape[1]:
+        cut = f", o quítale los que sobran con cache.crop({shared - kept})"
         raise CourseError(
             f"La caché guarda otro texto: solo coinciden los {shared} primeros "
-            f"tokens de {kept}. Crea otra con make_cache(model), o quítale "
-            f"los que sobran con cache.crop({shared - kept})."
+            f"tokens de {kept}. Crea otra con make_cache(model)"
+            f"{cut if shared else ''}."
         )
 
 

@@ -18,6 +18,11 @@ def prompt_ids(model, tokenizer, text: str) -> torch.Tensor:
 
     Lanza `ValueError` si el texto está vacío o no cabe en el contexto.
     """
+    if not hasattr(model, "device") or not hasattr(tokenizer, "encode"):
+        raise CourseError(
+            "Primero va el modelo y luego el tokenizador: prompt_ids(model, "
+            "tokenizer, texto). load_model devuelve los dos, en ese orden."
+        )
     if not isinstance(text, str):
         raise CourseError(
             f"El prompt tiene que ser un texto, no {type(text).__name__}."
@@ -52,6 +57,11 @@ def check_ids(model, ids: torch.Tensor) -> torch.Tensor:
         raise CourseError(
             f"Los ids tienen forma {list(ids.shape)} y tipo {ids.dtype}; hace "
             "falta un tensor de enteros (torch.long) de forma [B, n]."
+        )
+    if not hasattr(model, "config"):
+        raise CourseError(
+            f"Esperaba un modelo y he recibido {type(model).__name__}. "
+            "load_model devuelve dos cosas: model, tokenizer = load_model()."
         )
     longest = model.config.max_position_embeddings
     if ids.shape[1] > longest:
@@ -144,6 +154,11 @@ def _check_mask(mask: torch.Tensor | None, ids: torch.Tensor) -> None:
 def top_tokens(logits: torch.Tensor, tokenizer, k: int = 5) -> pd.DataFrame:
     """Los k mejores candidatos de unos logits `[V]`: token (con `repr`, para
     que se vea el espacio), id, logit y probabilidad en tanto por ciento."""
+    if logits.dim() != 1:
+        raise CourseError(
+            f"Los logits tienen forma {list(logits.shape)} y aquí van los de "
+            "una fila, [V]: next_logits(model, ids)[0]."
+        )
     if not 1 <= k <= logits.shape[-1]:
         raise CourseError(
             f"k={k} no vale: pide entre 1 y {logits.shape[-1]} candidatos."

@@ -82,10 +82,11 @@ def generate_steps(
             ": pásale una fila, ids[:1]."
         )
     _check_length(model, ids.shape[1], max_new_tokens)
-    if not callable(choose):
+    if not callable(choose) or isinstance(choose, type):
         raise CourseError(
             f"choose={choose!r} no vale: es la función que elige el token, "
-            "choose(logits, ids), por ejemplo Sampler(temperature=0.7)."
+            "choose(logits, ids), por ejemplo Sampler(temperature=0.7), ya "
+            "creado."
         )
     ends = end_ids(model) if stop_ids is None else _check_ends(model, stop_ids)
     rules = _check_rules(stop_rules)
@@ -104,7 +105,7 @@ def _steps(model, ids, limit, choose, ends, rules, cache):
         logits = forward(model, fresh, cache)  # [1, V]
         if cache is not None:
             remember(cache, ids)
-            held = ids
+            held = cache.held_ids
         token = _chosen(choose, logits, ids)  # [1]
         step = GenerationStep(
             index=index,
@@ -127,14 +128,18 @@ def _steps(model, ids, limit, choose, ends, rules, cache):
 def _chosen(choose: Choose, logits, ids) -> torch.Tensor:
     """Lo que elige `choose`, como `[1]`. Un logit roto se le da como 0, para
     que no pare la GPU antes de que `_read` pueda contarlo."""
-    token = choose(logits.nan_to_num(0.0, 0.0, -torch.inf), ids)
+    token = choose(logits.nan_to_num(0.0, 0.0, -torch.inf), ids.clone())
     try:
-        return torch.as_tensor(token, device=ids.device).long().reshape(1)
+        chosen = torch.as_tensor(token, device=ids.device)
     except (TypeError, ValueError, RuntimeError):
+        chosen = torch.empty(0)
+    number = chosen.is_floating_point() or chosen.dtype == torch.bool
+    if chosen.numel() != 1 or number:  # un logit o una máscara no son un id
         raise CourseError(
             f"choose ha devuelto {token!r} y tiene que devolver un solo id: "
             "un entero o un tensor [1]."
-        ) from None
+        )
+    return chosen.long().reshape(1)
 
 
 def _read(token: torch.Tensor, logits: torch.Tensor) -> int:
@@ -165,7 +170,8 @@ def stop_text(tokenizer, text: str) -> StopRule:
     entre varios tokens)."""
     if not isinstance(text, str):
         raise CourseError(
-            f"El texto de parada tiene que ser un texto, no {text!r}: "
+            f"El texto de parada tiene que ser un texto, no un "
+            f"{type(text).__name__}: "
             "stop_text(tokenizer, texto)."
         )
     if not text:
@@ -223,7 +229,7 @@ def _check_length(model, n: int, max_new_tokens: int) -> None:
 
 
 def _check_rules(stop_rules) -> list[StopRule]:
-    rules = [stop_rules] if callable(stop_rules) else list(stop_rules)
+    rules = [stop_rules] if callable(stop_rules) else list(stop_rules or ())
     for rule in rules:
         if not callable(rule) or rule in (stop_text, stop_time, stop_unsure):
             raise CourseError(
@@ -236,15 +242,17 @@ def _check_rules(stop_rules) -> list[StopRule]:
 
 def _check_ends(model, stop_ids: Iterable[int]) -> set[int]:
     size = model.config.vocab_size
-    if isinstance(stop_ids, str):
-        raise CourseError(
-            f"stop_ids={stop_ids!r} es un texto, y se para en ids. Para en un "
-            "texto con stop_rules=stop_text(tokenizer, texto)."
-        )
     if isinstance(stop_ids, torch.Tensor):
         stop_ids = stop_ids.flatten().tolist()
+    if isinstance(stop_ids, str) or not isinstance(stop_ids, Iterable):
+        stop_ids = [stop_ids]
     ends = set()
-    for end in [stop_ids] if not isinstance(stop_ids, Iterable) else stop_ids:
+    for end in stop_ids:
+        if isinstance(end, str):
+            raise CourseError(
+                f"stop_ids={end!r} es un texto, y se para en ids. Para en un "
+                "texto con stop_rules=stop_text(tokenizer, texto)."
+            )
         try:
             known = not isinstance(end, bool) and operator.index(end)
         except TypeError:

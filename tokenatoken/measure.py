@@ -110,6 +110,17 @@ def measure_generation(
             f"repeats={repeats!r} no vale: para medir hace falta repetir 1 vez "
             "o más, y para fiarse, 5 o más."
         )
+    if not is_whole(new_tokens) or new_tokens < 1:
+        raise CourseError(
+            f"new_tokens={new_tokens!r} no vale: un entero, 1 o más."
+        )
+    for name, new_cache in (variants or {}).items():
+        if not callable(new_cache):
+            raise CourseError(
+                f"La variante «{name}» tiene que ser una función que dé una "
+                "caché nueva cada vez: lambda: make_cache(model), o "
+                "lambda: None para ir sin ella."
+            )
     check_ids(model, ids)
     both = {"con caché": lambda: make_cache(model), "sin caché": lambda: None}
     variants = variants or both

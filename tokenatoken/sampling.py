@@ -159,7 +159,13 @@ class Sampler:
             top_p=self.top_p,
             min_p=self.min_p,
         ).softmax(-1)
-        return torch.multinomial(shares, 1, generator=self.generator)[..., 0]
+        try:
+            drawn = torch.multinomial(shares, 1, generator=self.generator)
+        except RuntimeError as error:
+            if usable(logits).all():  # es otra cosa: otro dispositivo…
+                raise
+            raise CourseError(UNUSABLE) from error
+        return drawn[..., 0]
 
 
 def sample_token(logits: torch.Tensor, **settings) -> torch.Tensor:

@@ -5,6 +5,8 @@ No sabe nada de modelos: recibe ids o pasos y un tokenizador.
 
 from collections.abc import Callable, Iterable, Iterator
 
+from . import CourseError
+
 
 def text_pieces(tokenizer, ids: Iterable[int]) -> Iterator[str]:
     """El texto de los ids, a trozos y según llegan, sin partir un carácter.
@@ -42,6 +44,11 @@ def stream(
         nonlocal cut
         try:
             for step in steps:
+                if not hasattr(step, "token_id"):
+                    raise CourseError(
+                        "stream recibe los pasos de generate_steps, no ids: "
+                        "de ids, print(tokenizer.decode(ids))."
+                    )
                 done.append(step)
                 yield step.token_id
         except KeyboardInterrupt:

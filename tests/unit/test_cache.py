@@ -295,6 +295,17 @@ def test_a_cache_of_another_text(kind):
 
 
 @every_cache
+def test_editing_the_prompt_afterwards_is_noticed(kind):
+    model, ids = tiny_model("llama"), random_ids(8)
+    cache = MAKERS[kind](model)
+    next_logits(model, ids, cache)
+    ids[0, 2] += 1  # en el mismo tensor
+    longer = torch.cat([ids, random_ids(2, 5)], -1)
+    with pytest.raises(ValueError, match="2 primeros"):
+        next_logits(model, longer, cache)
+
+
+@every_cache
 def test_a_cache_that_already_has_it_all(kind):
     model, ids = tiny_model("llama"), random_ids(8)
     cache = MAKERS[kind](model)
@@ -415,6 +426,8 @@ def test_masks_that_do_not_fit():
         ),
         (lambda m, c: kv_cache_bytes(m.config, 2.5), "hacen falta"),
         (lambda m, c: PreallocatedLayer(True), "1 token o más"),
+        (lambda m, c: make_cache(m, 512), "room=512"),
+        (lambda m, c: next_logits((m, 0), random_ids(3)), "load_model"),
     ],
 )
 def test_bad_arguments(use, words):

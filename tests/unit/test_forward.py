@@ -40,6 +40,13 @@ def test_bad_prompt(text, message):
         prompt_ids(tiny_model(), TOKENIZER, text)
 
 
+def test_arguments_in_another_order():
+    with pytest.raises(ValueError, match="Primero va el modelo"):
+        prompt_ids(TOKENIZER, tiny_model(), "hola")
+    with pytest.raises(ValueError, match=r"next_logits\(model, ids\)\[0\]"):
+        top_tokens(torch.zeros(1, len(TOKENIZER)), TOKENIZER)
+
+
 def test_prompt_longer_than_the_context(monkeypatch):
     monkeypatch.setattr(
         tiny_model(), "forward", lambda *a: pytest.fail("corre")

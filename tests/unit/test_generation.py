@@ -158,6 +158,8 @@ def test_stop_rules():
 INF = float("inf")
 BAD = {
     "choose suelto": (dict(choose=0.7), "Sampler"),
+    "choose sin crear": (dict(choose=Sampler), "ya creado"),
+    "fin como lista de textos": (dict(stop_ids=["</s>"]), "stop_text"),
     "sin tokens": (dict(max_new_tokens=0), "al menos un"),
     "tokens con coma": (dict(max_new_tokens=2.5), "al menos un"),
     "no cabe": (dict(max_new_tokens=126), "Baja max_new_tokens a 125"),
@@ -274,6 +276,9 @@ def test_choose_may_give_any_single_id(give):
     "answer, words",
     [
         (None, "un solo id"),
+        (3.99, "un solo id"),
+        (True, "un solo id"),
+        (torch.tensor([7.5]), "un solo id"),
         ([1, 2], "un solo id"),
         ("hola", "un solo id"),
         (VOCABULARY, "ha elegido el id 96"),
@@ -297,6 +302,32 @@ def test_choose_sees_the_logits_and_what_is_written():
     for i, (logits, written) in enumerate(seen):
         assert torch.equal(logits[0], steps[i].logits)
         assert written[0].tolist() == ids[0].tolist() + new[:i]
+
+
+def test_choose_may_scribble_on_what_it_gets():
+    model, ids = tiny_model("llama"), random_ids(3)
+    before = ids.clone()
+
+    def choose(logits, written):
+        best = logits.argmax(-1)
+        logits.zero_(), written.zero_()
+        return best
+
+    assert tokens(model, ids, choose=choose) == tokens(model, ids)
+    assert torch.equal(ids, before)
+
+
+def test_a_mask_that_leaves_nothing():
+    def choose(logits, written):
+        return Sampler(0.7)(torch.full_like(logits, -INF))
+
+    with pytest.raises(ValueError, match="todos son −∞"):
+        tokens(tiny_model("llama"), random_ids(3), choose=choose)
+
+
+def test_stream_wants_steps():
+    with pytest.raises(ValueError, match="no ids"):
+        stream(TOKENIZER, [1, 2, 3])
 
 
 def test_cropping_between_steps_is_noticed_by_the_position():

@@ -81,6 +81,18 @@ def test_zero_repeats(repeats):
         measure_generation(MODEL, random_ids(4), 3, repeats=repeats)
 
 
+@pytest.mark.parametrize("new", [0, "10", 2.5])
+def test_how_many_tokens(new):
+    with pytest.raises(ValueError, match="new_tokens"):
+        measure_generation(MODEL, random_ids(4), new)
+
+
+@pytest.mark.parametrize("variant", [None, make_cache(MODEL)])
+def test_a_variant_is_a_function(variant):
+    with pytest.raises(ValueError, match="una función"):
+        measure_generation(MODEL, random_ids(4), 3, {"x": variant})
+
+
 def test_prompt_longer_than_the_context():
     with pytest.raises(ValueError, match="contexto"):
         measure_generation(MODEL, random_ids(120), 20, repeats=1)
