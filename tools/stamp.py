@@ -38,12 +38,13 @@ root = next((p for p in places if (p / "tokenatoken").is_dir()), None)
 if root is None:
     raise RuntimeError("Abre el cuaderno dentro de la carpeta del curso.")
 sys.path.insert(0, str(root))
-have = version("transformers")
+there = importlib.util.find_spec("transformers")
+have = version("transformers") if there else "0.0"
 if tuple(map(int, have.split(".")[:2])) < {needs}:
     raise RuntimeError(
         f"Este entorno trae transformers {{have}} y el curso necesita {wanted} o"
         " posterior: en Colab, Entorno de ejecución → Cambiar tipo de entorno"
-        " de ejecución → Versión: la más reciente."
+        " de ejecución → Versión: la más reciente; en tu equipo, make lab."
     )
 if importlib.util.find_spec("gguf") is None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
