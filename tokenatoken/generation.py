@@ -61,6 +61,7 @@ def generate_steps(
     stop_ids: Iterable[int] | None = None,
     stop_rules: StopRule | Iterable[StopRule] = (),
     cache: Cache | None = None,
+    **others,
 ) -> Iterator[GenerationStep]:
     """Genera a continuación de `ids` (`[1, n]`) y entrega cada paso.
 
@@ -82,12 +83,7 @@ def generate_steps(
             ": pásale una fila, ids[:1]."
         )
     _check_length(model, ids.shape[1], max_new_tokens)
-    if not callable(choose) or isinstance(choose, type):
-        raise CourseError(
-            f"choose={choose!r} no vale: es la función que elige el token, "
-            "choose(logits, ids), por ejemplo Sampler(temperature=0.7), ya "
-            "creado."
-        )
+    _check_choose(choose, others)
     ends = end_ids(model) if stop_ids is None else _check_ends(model, stop_ids)
     rules = _check_rules(stop_rules)
     if cache is not None:
@@ -225,6 +221,21 @@ def _check_length(model, n: int, max_new_tokens: int) -> None:
         raise CourseError(
             f"El prompt ({n} tokens) y los {max_new_tokens} nuevos suman más "
             f"que los {longest} del contexto. {lower or 'Recorta'} el prompt."
+        )
+
+
+def _check_choose(choose, others: dict) -> None:
+    if others:
+        raise CourseError(
+            f"generate_steps no tiene {', '.join(others)}. Cómo se elige se "
+            "dice con choose=Sampler(temperature=0.7, top_p=0.9, penalty=1.1), "
+            "y si hay caché, con cache=make_cache(model)."
+        )
+    if not callable(choose) or isinstance(choose, type):
+        raise CourseError(
+            f"choose={choose!r} no vale: es la función que elige el token, "
+            "choose(logits, ids), por ejemplo Sampler(temperature=0.7), ya "
+            "creado."
         )
 
 

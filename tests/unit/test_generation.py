@@ -158,6 +158,7 @@ def test_stop_rules():
 INF = float("inf")
 BAD = {
     "choose suelto": (dict(choose=0.7), "Sampler"),
+    "como en generate": (dict(temperature=0.7), "no tiene temperature"),
     "choose sin crear": (dict(choose=Sampler), "ya creado"),
     "fin como lista de textos": (dict(stop_ids=["</s>"]), "stop_text"),
     "sin tokens": (dict(max_new_tokens=0), "al menos un"),
