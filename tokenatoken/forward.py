@@ -39,8 +39,7 @@ def prompt_ids(model, tokenizer, text: str) -> torch.Tensor:
 def check_ids(model, ids: torch.Tensor) -> torch.Tensor:
     """Devuelve `ids` si el modelo puede leerlos; si no, `ValueError`.
 
-    `ids`: enteros `[B, n]`, con 1 ≤ n ≤ contexto y 0 ≤ id < filas del
-    embedding.
+    `ids`: enteros `[B, n]`, 1 ≤ n ≤ contexto, 0 ≤ id < filas del embedding.
     """
     if not isinstance(ids, torch.Tensor):
         raise CourseError(

@@ -105,22 +105,7 @@ def measure_generation(
     memoria, o en fp32 no escribe los mismos ids que la primera, queda con su
     `error`, y lo ya medido se conserva, también si interrumpes el kernel.
     """
-    if not is_whole(repeats) or repeats < 1:
-        raise CourseError(
-            f"repeats={repeats!r} no vale: para medir hace falta repetir 1 vez "
-            "o más, y para fiarse, 5 o más."
-        )
-    if not is_whole(new_tokens) or new_tokens < 1:
-        raise CourseError(
-            f"new_tokens={new_tokens!r} no vale: un entero, 1 o más."
-        )
-    for name, new_cache in (variants or {}).items():
-        if not callable(new_cache):
-            raise CourseError(
-                f"La variante «{name}» tiene que ser una función que dé una "
-                "caché nueva cada vez: lambda: make_cache(model), o "
-                "lambda: None para ir sin ella."
-            )
+    _check_case(new_tokens, variants or {}, repeats)
     check_ids(model, ids)
     both = {"con caché": lambda: make_cache(model), "sin caché": lambda: None}
     variants = variants or both
@@ -137,6 +122,25 @@ def measure_generation(
         print(f"[Interrumpido: conservas {counts} repeticiones.]")
     _mark_different(model, list(results.values()))
     return list(results.values())
+
+
+def _check_case(new_tokens, variants: dict, repeats) -> None:
+    if not is_whole(repeats) or repeats < 1:
+        raise CourseError(
+            f"repeats={repeats!r} no vale: para medir hace falta repetir 1 vez "
+            "o más, y para fiarse, 5 o más."
+        )
+    if not is_whole(new_tokens) or new_tokens < 1:
+        raise CourseError(
+            f"new_tokens={new_tokens!r} no vale: un entero, 1 o más."
+        )
+    for name, new_cache in variants.items():
+        if not callable(new_cache):
+            raise CourseError(
+                f"La variante «{name}» tiene que ser una función que dé una "
+                "caché nueva cada vez: lambda: make_cache(model), o "
+                "lambda: None para ir sin ella."
+            )
 
 
 def bytes_per_token(model, context: int = 0) -> int:
