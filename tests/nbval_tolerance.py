@@ -25,7 +25,8 @@ SAME_VERSION = f"matplotlib=={version('matplotlib')}\n" in PINNED.read_text()
 IMAGE_LIMIT = 1.2 if SAME_VERSION else 4.0
 PICTURES = {"image/png", "image/jpeg"}
 STATES = "application/vnd.tokenatoken.explorador+json"
-LOOSE = {"percent": 1, "counts": 3}  # enteros que vienen de redondear
+# Enteros que vienen de redondear o de contar hasta un umbral.
+LOOSE = {"percent": 1, "counts": 3, "nucleus": 1}
 # Un número con punto o coma decimal; los enteros se comparan exactos.
 NUMBER = re.compile(
     r"(?<![\w.,])[-+−]?(?:\d+[.,]\d+|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w])"
@@ -74,7 +75,7 @@ def _same_number(a: str, b: str) -> bool:
 
 def same_data(a, b, name: str = "") -> bool:
     """Iguales dos JSON, con la tolerancia de siempre en los decimales; de los
-    tantos por ciento («percent») y de un histograma («counts»), unidades."""
+    enteros de `LOOSE`, unas unidades."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(
             same_data(a[k], b[k], k) for k in a
@@ -85,7 +86,7 @@ def same_data(a, b, name: str = "") -> bool:
     if type(a) is type(b) is float:
         return abs(a - b) <= max(RELATIVE * abs(a), 1.01e-3)
     if name in LOOSE and type(a) is type(b) is int:
-        return abs(a - b) <= LOOSE[name]
+        return abs(a - b) <= max(LOOSE[name], RELATIVE * abs(a))
     return a == b
 
 

@@ -261,6 +261,8 @@ def test_tolerance(a, b, same):
         ({"percent": [[10, 3]]}, {"percent": [[12, 3]]}, False),
         ({"counts": [4441]}, {"counts": [4442]}, True),
         ({"counts": [4441]}, {"counts": [4450]}, False),
+        ({"nucleus": 20_113}, {"nucleus": 20_120}, True),
+        ({"nucleus": 12}, {"nucleus": 15}, False),
         ({"ids": [10, 3]}, {"ids": [11, 3]}, False),
         ({"p": [0.123]}, {"p": [0.124]}, True),
         ({"p": [0.123]}, {"p": [0.129]}, False),

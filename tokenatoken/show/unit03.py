@@ -25,7 +25,7 @@ def temperature_explorer(logits, tokenizer, k: int = 10) -> widgets.VBox:
         entropy = float(-(shares * shares.clamp_min(1e-30).log()).sum())
         return {
             "T": T,
-            "entropy": round(entropy, 3),
+            "entropy": abs(round(entropy, 3)),
             "nucleus": int((shares.cumsum(0) < 0.9).sum()) + 1,
             "p": [round(p, 4) for p in shares[:k].tolist()],
         }
