@@ -131,9 +131,9 @@ def missing(ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
 
 
 def remember(cache: Cache, ids: torch.Tensor, mask=None) -> None:
-    """Apunta en la caché qué ids guarda, y si llevaban relleno."""
-    # una copia: quien llama puede escribir después en el suyo
-    cache.held_ids, cache.padded = ids.clone(), mask is not None
+    """Apunta en la caché qué ids guarda, y si llevaban relleno. Los ids son
+    ya de la caché: si pueden cambiar después, se le da una copia."""
+    cache.held_ids, cache.padded = ids, mask is not None
 
 
 def check_cache(model, cache: Cache, ids: torch.Tensor, mask=None) -> None:

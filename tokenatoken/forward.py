@@ -123,7 +123,7 @@ def next_logits(
         return forward(model, ids, None, attention_mask)
     check_cache(model, cache, ids, attention_mask)
     logits = forward(model, missing(ids, cache), cache, attention_mask)
-    remember(cache, ids, attention_mask)
+    remember(cache, ids.clone(), attention_mask)
     return logits
 
 

@@ -94,6 +94,7 @@ def generate_steps(
 @torch.inference_mode()
 def _steps(model, ids, limit, choose, ends, rules, cache):
     start, new, held = time.perf_counter(), [], None
+    ids = ids.clone()  # el prompt es de quien llama, y puede cambiarlo
     for index in range(limit):
         if getattr(cache, "held_ids", None) is not held:  # la usó otro
             check_cache(model, cache, ids)
@@ -101,7 +102,7 @@ def _steps(model, ids, limit, choose, ends, rules, cache):
         logits = forward(model, fresh, cache)  # [1, V]
         if cache is not None:
             remember(cache, ids)
-            held = cache.held_ids
+            held = ids
         token = _chosen(choose, logits, ids)  # [1]
         step = GenerationStep(
             index=index,

@@ -233,9 +233,8 @@ def _attempt(run, hint: str):
     try:
         return call(run)
     except Hint as error:
-        words = "to unpack" if hint is AXIS else " "
-        hint = PAIR if words != " " and words in str(error) else hint
-        raise Hint(f"{error} {hint}") from None
+        one = hint is AXIS and "to unpack" in str(error)
+        raise Hint(f"{error} {PAIR if one else hint}") from None
 
 
 def _check_layer(layer_class, content=CONTENT) -> None:

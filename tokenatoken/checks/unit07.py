@@ -265,12 +265,6 @@ def _printed(steps, clock):
         assert step and rate
 
 
-def _fixed_start(steps, clock):
-    clock()
-    for k, step in enumerate(steps, 1):
-        yield step, k / (clock() - 50)
-
-
 exercise(
     "07.2",
     Part(
