@@ -23,12 +23,11 @@ def read_call(text: str, functions: list[Callable]) -> tuple[Callable, dict]:
     """
     tagged = re.search(r"<tool_call>(.*?)(</tool_call>|$)", text, re.DOTALL)
     body = tagged[1] if tagged else re.sub(r"^\s*```\w*|```\s*$", "", text)
+    body = body.removesuffix("<|im_end|>")
     try:
         call = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise CourseError(
-            f"La llamada no es JSON válido ({error})."
-        ) from error
+        raise CourseError(f"La llamada no es JSON ({error}).") from error
     if not isinstance(call, dict) or {*call} != {"name", "arguments"}:
         raise CourseError(
             'Una llamada es {"name": …, "arguments": {…}}, y nada más.'
@@ -69,6 +68,11 @@ def _check_arguments(function: Callable, given) -> None:
         )
     for name, value in given.items():
         rule = wanted["properties"][name]
+        if rule.get("type") not in _KINDS:
+            raise CourseError(
+                f"{function.__name__} pide {name} de un tipo que no sé "
+                "comprobar: usa str, int, float, bool o Literal."
+            )
         kind, words = _KINDS[rule["type"]]
         is_bool = isinstance(value, bool) and kind is not bool
         if not isinstance(value, kind) or is_bool:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from . import CourseError
 from .cache import check_cache, make_cache
-from .generation import GenerationStep, end_ids, generate_steps
+from .generation import GenerationStep, generate_steps
 from .tokens import encode
 
 ROLES = ("system", "user", "assistant")
@@ -242,9 +242,8 @@ class Conversation:
     _written: list[int] = []
 
     def _keep(self, steps, turn, written):
-        ends = end_ids(self.model)
         for step in steps:
-            if step.token_id not in ends:
+            if step.stop != "token de fin":
                 turn.append(step.token_id)
                 written.append(step.token_id)
             yield step

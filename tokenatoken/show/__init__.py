@@ -21,3 +21,4 @@ from .unit04 import sampling_explorer
 from .unit05 import generation_explorer, live
 from .unit06 import cache_explorer
 from .unit07 import cost_explorer
+from .unit08 import chat_explorer

@@ -68,9 +68,11 @@ def strip(
 ) -> Canvas:
     """Cajas de color en renglones, con un texto dentro y otro debajo.
 
-    `pieces`: `(dentro, debajo)`; `width`: caracteres por renglón.
+    `pieces`: `(dentro, debajo)`; `width`: caracteres por renglón (si son más
+    de 64, la letra encoge).
     """
     unit, top = (WIDE - 22) / width, 50 if title else 10
+    scale = min(1.0, 64 / width)
     canvas = Canvas(0)
     row, used = 0, 0.0
     for (label, below), color in zip(pieces, colors):
@@ -78,15 +80,30 @@ def strip(
         cells = max(len(inside), 0.85 * len(below)) + 1
         if used + cells > width and used:
             row, used = row + 1, 0.0
-        x, y, wide = 11 + unit * used, top + 85 * row, unit * (cells - 0.15)
-        canvas.box(x, y, wide, 47, color)
-        canvas.text(x + wide / 2, y + 24, label, 22, mono=True)
-        canvas.text(x + wide / 2, y + 63, below, 18, mono=True)
+        x, y, wide = (
+            11 + unit * used,
+            top + 85 * scale * row,
+            unit * (cells - 0.15),
+        )
+        canvas.box(x, y, wide, 47 * scale, color)
+        middle = x + wide / 2
+        canvas.text(middle, y + 24 * scale, label, 22 * scale, mono=True)
+        canvas.text(middle, y + 63 * scale, below, 18 * scale, mono=True)
         used += cells
-    canvas.height = top + 85 * (row + 1)
+    canvas.height = top + 85 * scale * (row + 1)
     if title:
         canvas.title(title)
     return canvas
+
+
+def stack(above: Canvas, below: Canvas) -> Canvas:
+    """Dos lienzos, uno encima de otro."""
+    whole = Canvas(above.height + below.height)
+    whole.about = f"{above.about}.\n{below.about}"
+    for canvas, down in ((above, 0), (below, above.height)):
+        whole.boxes += [box | {"y": box["y"] + down} for box in canvas.boxes]
+        whole.labels += [x | {"y": x["y"] + down} for x in canvas.labels]
+    return whole
 
 
 def bars(
