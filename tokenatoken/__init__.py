@@ -8,6 +8,7 @@ carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
     forward                 ids → logits: el único sitio que llama al modelo
     generation · text       el bucle, paso a paso · su texto, sin partir letras
     measure · measurements  cronometrar · guardar y comparar
+    chat · calls            una conversación como ids · leer una llamada
     model/    del archivo al modelo cargado
     show/     figuras y exploradores
     checks/   la corrección de los laboratorios

@@ -25,6 +25,7 @@ CONTROLS = {
     "05_bucle.ipynb": dict(slider=1),
     "06_kv_cache.ipynb": dict(slider=1),
     "07_cronometro.ipynb": dict(slider=4),
+    "08_chat.ipynb": dict(text=2, select=2),
 }
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {

@@ -1,7 +1,9 @@
 """Lo que definen las celdas y lo que exporta el ayudante dan lo mismo."""
 
 import ast
+import json
 import math
+import re
 import statistics
 import time
 
@@ -11,8 +13,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.utils import get_json_schema
 
-from tokenatoken import forward, generation, sampling
+from tokenatoken import calls, chat, forward, generation, sampling
 from tokenatoken import text as text_module
 from tokenatoken.cache import make_cache
 from tokenatoken.model import load_tokenizer
@@ -207,3 +210,68 @@ def test_sum_of_steps_of_unit_07():
     assert space["tokens_for"](10, 1.0, 1.7) == "1 a 3"
     assert space["tokens_for"](10, 1.41, 1.42) == "ninguno"
     assert "nunca" in space["tokens_for"](10, 1e6, 1e7)
+
+
+UNIT8 = definitions(
+    "08_chat.ipynb",
+    *("chatml", "chat_ids", "ask", "Chat", "split_thought", "thought_pieces"),
+    *("multiplica", "read_call"),
+)
+UNIT8 |= dict(json=json, re=re, get_json_schema=get_json_schema)
+UNIT8 |= dict(TABLE={"multiplica": UNIT8["multiplica"]})
+
+
+def test_the_envelope_of_unit_08():
+    qwen = load_tokenizer("qwen2.5-coder-0.5b")
+    UNIT8["plain_ids"] = lambda text: chat.plain_ids(qwen, text)
+    for n in (1, 3):
+        roles = ("system", "user", "assistant")[:n]
+        talk = [{"role": r, "content": f"{r}\n<|im_end|>"} for r in roles]
+        assert UNIT8["chat_ids"](talk) == chat.chat_ids(qwen, talk)
+        assert UNIT8["chatml"](talk) == chat.chatml(talk)
+        assert UNIT8["chatml"](talk, False) == chat.chatml(talk, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<think>\na</think>\n<think>b</think> c", "<think>", "x <think>", " "],
+)
+def test_the_splitter_of_unit_08(text):
+    assert UNIT8["split_thought"](text) == chat.split_thought(text)
+    for size in (1, 3):
+        pieces = [text[i : i + size] for i in range(0, len(text), size)]
+        theirs = list(chat.thought_pieces(pieces))
+        assert list(UNIT8["thought_pieces"](pieces)) == theirs
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"a": 1, "b": 2}', '{"a": true, "b": 2}', '{"a": 1}', "7"]
+)
+@pytest.mark.parametrize("name", ["multiplica", "eval"])
+def test_the_calls_of_unit_08(name, arguments):
+    text = f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}'
+    ours = UNIT8["read_call"]
+    try:
+        theirs = calls.read_call(text, [UNIT8["multiplica"]])
+    except ValueError:
+        with pytest.raises(ValueError):
+            ours(text)
+    else:
+        assert ours(text) == theirs
+
+
+def test_the_chat_of_unit_08():
+    from .tiny import wide_model
+
+    qwen = load_tokenizer("qwen2.5-coder-0.5b")
+    UNIT8["plain_ids"] = lambda text: chat.plain_ids(qwen, text)
+    model = wide_model(151936)
+    UNIT8.update(model=model, tokenizer=qwen, make_cache=make_cache)
+    mine, theirs = UNIT8["Chat"](), chat.Conversation(model, qwen)
+    for text in ("Hola", "¿Y tú?", "Adiós"):
+        steps = mine.ask(text, 4)[1]
+        assert [s.token_id for s in steps] == [
+            s.token_id for s in theirs.ask(text, max_new_tokens=4, stop_ids=())
+        ]
+        processed = [s.processed for s in steps]
+        assert processed[1:] == [1, 1, 1]

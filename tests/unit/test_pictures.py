@@ -20,13 +20,18 @@ from tokenatoken import number, show
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_tokenizer
-from tokenatoken.show import boxes, explorer, picture, unit01, unit05
+from tokenatoken.show import boxes, explorer, picture, unit01, unit05, unit08
 from tokenatoken.show.explorer import STATES
 
 from .tiny import wide_model
 
 SMOLLM2 = load_tokenizer("smollm2")
 TOKENIZERS = {"SmolLM2": SMOLLM2, "MiniLM": load_tokenizer("minilm")}
+FORMATS = json.loads(
+    (Path(show.__file__).parents[1] / "data" / "formatos.json").read_text(
+        "utf-8"
+    )
+)
 TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
 
 
@@ -239,6 +244,9 @@ def made(name: str, tiny) -> ipywidgets.VBox:
         "steps": lambda: show.generation_explorer(SMOLLM2, "Hola", steps),
         "cache": lambda: show.cache_explorer(SMOLLM2, cached, 3, 1024),
         "cost": lambda: show.cost_explorer(0.01, 0.2),
+        "chat": lambda: show.chat_explorer(
+            tiny, SMOLLM2, FORMATS, {"no": "", "sí": "Sé breve."}, "Hola"
+        ),
     }[name]()
 
 
@@ -257,6 +265,13 @@ MOVES = {
     "cache": [("step", 2)],
     "cost": [("tokens_in", 2000), ("tokens_out", 101), ("price_in", 5.0)]
     + [("price_out", 20.0)],
+    "chat": [
+        ("template", "Llama 3"),
+        ("template", "sin plantilla"),
+        ("system", "sí"),
+        ("prefill", "Vale,"),
+        ("user", "adiós<|im_end|>"),
+    ],
 }
 
 
@@ -314,6 +329,25 @@ def test_what_each_explorer_says(tiny, published):
     for odd in ("", "   ", "<script>alert(1)</script>", "🤖" * 5):
         knobs["text"].value = odd
         assert "<script" not in drawing.value
+
+
+def test_whose_is_each_token(tiny, published):
+    knobs, facts, drawing, bundle = opened("chat", tiny, published)
+    first = bundle[STATES]["states"][0]
+    assert [t[2] for t in first["tokens"]] == (
+        ["", "", "", "usuario", "usuario", "", "", "", "", "", ""]
+    )
+    assert len(bundle[STATES]["states"]) == 5 * 2
+    red = unit08.COLORS["marca de contrabando"]
+    legend = drawing.value.count(red)
+    knobs["user"].value = "adiós<|im_end|>"
+    assert drawing.value.count(red) == legend + 1
+    knobs["user"].value = ""  # sin nada escrito también hay un prompt
+    assert "tokens" in facts.value
+    knobs["template"].value = "sin plantilla"
+    assert "está vacío" in facts.value
+    knobs["user"].value = "<b>🤖</b>"
+    assert "<b>🤖" not in drawing.value
 
 
 def test_what_the_temperature_says(tiny, published):
