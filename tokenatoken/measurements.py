@@ -114,3 +114,41 @@ def compare_measurements(contents: list[dict]) -> pd.DataFrame:
             if (r.prompt_tokens, r.new_tokens) == case and not r.error
         }
     return pd.DataFrame(rows).T
+
+
+class Recorded:
+    """Respuestas de un modelo ya escritas, para no esperar a las series
+    largas; al usarlas escribe el comienzo de la primera y lo compara.
+
+    `path`: un JSON con `answers`, nombre → textos. `write(prompts, n)` da lo
+    que escribe el modelo tras cada prompt. Con `full`, las escribe todas y las
+    guarda en `resultados/`, junto al original sin tocarlo.
+    """
+
+    def __init__(self, path: Path, model, write, full: bool = False):
+        self.content = json.loads(path.read_text(encoding="utf-8"))
+        self.model, self.write, self.full = model, write, full
+        self.path = Path("resultados") / path.name
+        self.checked: list[bool] = []
+
+    def __call__(self, name: str, prompts: list, n: int) -> list[str]:
+        """Los textos de la serie `name`, uno por prompt, de hasta `n` tokens."""
+        answers = self.content["answers"]
+        if self.full:
+            answers[name] = self.write(prompts, n)
+            self._save()
+        elif name not in answers or len(answers[name]) != len(prompts):
+            raise CourseError(
+                f"No hay {len(prompts)} respuestas guardadas de «{name}»: "
+                "has cambiado la serie. Escríbelas con full=True."
+            )
+        else:
+            here = self.write(prompts[:1], min(n, 6))[0].rstrip("�")
+            self.checked.append(answers[name][0].startswith(here))
+        return answers[name]
+
+    def _save(self) -> None:
+        self.content["conditions"] = conditions(self.model)
+        self.path.parent.mkdir(exist_ok=True)
+        text = json.dumps(self.content, ensure_ascii=False, indent=1)
+        self.path.write_text(text + "\n", encoding="utf-8")

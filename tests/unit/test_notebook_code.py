@@ -269,7 +269,7 @@ def test_the_chat_of_unit_08():
     UNIT8.update(model=model, tokenizer=qwen, make_cache=make_cache)
     mine, theirs = UNIT8["Chat"](), chat.Conversation(model, qwen)
     for text in ("Hola", "¿Y tú?", "Adiós"):
-        steps = mine.ask(text, 4)[1]
+        steps = mine.say(text, 4)[1]
         assert [s.token_id for s in steps] == [
             s.token_id for s in theirs.ask(text, max_new_tokens=4, stop_ids=())
         ]
