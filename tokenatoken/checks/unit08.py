@@ -11,7 +11,14 @@ from pathlib import Path
 
 import torch
 
-from ..chat import chat_ids, open_ids, plain_ids, split_thought, turn_ids
+from ..chat import (
+    chat_ids,
+    chatml,
+    open_ids,
+    plain_ids,
+    split_thought,
+    turn_ids,
+)
 from ..generation import end_ids, generate_steps
 from ..tokens import encode
 from .bench import random_model, tiny_config, tokenizer
@@ -135,7 +142,8 @@ exercise(
                 deepseek, answer=lambda text: text
             ),
             "Buscas el bloque entero, y lo que escribe R1 empieza ya dentro: "
-            "lleva </think> y no <think>. Mira por dónde corta el Jinja.": partial(
+            "lleva </think> y no <think>. Mira por dónde corta el "
+            "Jinja.": partial(
                 deepseek,
                 answer=lambda text: re.sub(
                     f"{OPEN}.*?{CLOSE}", "", text, flags=re.S
@@ -319,15 +327,11 @@ exercise(
             "El token de fin también se generó, y también cuenta.": partial(
                 report, count=lambda new, ends: len(new) - (new[-1] in ends)
             ),
-            "Contesta bajo ChatML, y aquí se le da el texto de Mistral tal "
-            "cual.": partial(
-                report,
-                prompt=lambda q: f"{START}user\n{q}{END}\n{START}assistant\n",
-            ),
             "El prompt no es exactamente el de Mistral: compara con el del "
             "enunciado, espacio a espacio.": [
                 partial(report, prompt="[INST] {} [/INST]".format),
                 partial(report, prompt="<s>[INST]{}[/INST]".format),
+                partial(report, prompt=lambda q: chatml(chat(q))),
             ],
         },
         otherwise="Genera a mano la primera con generate_steps e imprime "
@@ -412,7 +416,8 @@ def _next_said(ours, right, t, ids, question, think) -> str:
         return f"De los {len(ids)} ids que recibes solo conservas {i}."
     return (
         f"Con {question!r} y think = {think}, desde el id {i} tú escribes "
-        f"{t.decode(ours[i : i + 8])!r} y tocaba {t.decode(right[i : i + 8])!r}."
+        f"{t.decode(ours[i : i + 8])!r} y tocaba "
+        f"{t.decode(right[i : i + 8])!r}."
     )
 
 
@@ -431,12 +436,10 @@ NEXT = Part(
                 t, t.decode(next_prompt(t, ids, q, think, text=encode))
             ),
         ],
-        "La respuesta llega con su turno abierto y tú no lo cierras.": partial(
-            next_prompt, close=""
-        ),
-        "El turno se cierra con la marca y un salto de línea, como todos.": (
-            partial(next_prompt, close=END)
-        ),
+        "La respuesta llega con su turno abierto: se cierra como todos, con "
+        "la marca y un salto de línea.": [
+            partial(next_prompt, close=close) for close in ("", END, "\n")
+        ],
         "Si la pregunta trae una marca escrita, tú la codificas como marca: "
         "quien escribe no puede cerrar turnos. Mira sus ids.": partial(
             next_prompt, text=encode
@@ -462,35 +465,31 @@ NEXT = Part(
     rights=[next_prompt, _by_library],
 )
 
-QUESTIONS = {
-    "¿Cuánto es 17 × 23?": True,
-    "Hola, ¿qué tal estás?": False,
-    "Tengo 12 caramelos, regalo 5 y compro el doble de los que me quedan. "
-    "¿Cuántos tengo?": True,
-    "Escribe un haiku sobre la lluvia.": False,
-    "Si un tren sale a las 9:40 y tarda 2 horas y 35 minutos, ¿a qué hora "
-    "llega?": True,
-    "¿Cuál es la capital de Australia?": False,
-    "Ana tiene tres hermanos y cada uno tiene dos gatos. ¿Cuántos gatos "
-    "hay?": True,
-    "Traduce al inglés: «Tengo 3 gatos y 2 perros».": False,
-    "Calcula el 15 % de 240.": True,
-    "¿Quién ganó el Mundial de 2010?": False,
-    "Un cine tiene 14 filas de 22 butacas y quedan 37 libres. ¿Cuántas están "
-    "ocupadas?": True,
-    "Gracias por todo. ¡Hasta mañana!": False,
-    "Reparte 96 euros entre 8 personas a partes iguales.": True,
-    "Escribe un poema largo sobre una ciudad de noche, con la luna, los gatos "
-    "y una ventana encendida.": False,
-    "Luis es cinco años mayor que Eva y entre los dos suman treinta y uno. "
-    "¿Qué edad tiene Eva?": True,
-    "¿En qué año se publicó el Quijote?": False,
-    "Suma los números del 1 al 10.": True,
-    "Traduce al francés: «Buenos días, me llamo Julia y vivo en Sevilla desde "
-    "2015».": False,
-    "Una camisa cuesta 40 euros y la rebajan un 25 %. ¿Cuánto pago?": True,
-    "Dame un sinónimo de «rápido» para un texto de 4.º de primaria.": False,
-}
+PROBLEMS = [
+    "¿Cuánto es 17 × 23?",
+    "Tengo 12 globos, regalo 5 y compro el doble del resto. ¿Cuántos tengo?",
+    "Si un tren sale a las 9:40 y tarda 2 horas y 35 minutos, ¿cuándo llega?",
+    "Ana tiene tres hermanos y cada uno tiene dos gatos. ¿Cuántos gatos hay?",
+    "Calcula el 15 % de 240.",
+    "Un cine tiene 14 filas de 22 butacas y 37 libres. ¿Cuántas hay ocupadas?",
+    "Reparte 96 euros entre 8 personas a partes iguales.",
+    "Luis tiene cinco años más que Ana y suman treinta y uno. ¿Y Ana?",
+    "Suma los números del 1 al 10.",
+    "Una camisa cuesta 40 euros y la rebajan un 25 %. ¿Cuánto pago?",
+]
+OTHERS = [
+    "Hola, ¿qué tal estás?",
+    "Escribe un haiku sobre la lluvia.",
+    "¿Cuál es la capital de Australia?",
+    "Traduce al inglés: «Tengo 3 gatos y 2 perros».",
+    "¿Quién ganó el Mundial de 2010?",
+    "Gracias por todo. ¡Hasta mañana!",
+    "Escribe un poema largo sobre una ciudad de noche, con luna y con gatos.",
+    "¿En qué año se publicó el Quijote?",
+    "Traduce al francés: «Me llamo Julia y vivo en Madrid desde 2015».",
+    "Dame un sinónimo de «rápido» para un texto de 4.º de primaria.",
+]
+QUESTIONS = {q: q in PROBLEMS for both in zip(PROBLEMS, OTHERS) for q in both}
 
 
 def _sorted_out(answer, questions):
@@ -514,7 +513,7 @@ def needs_thought(question):
 
 
 def _by_words(question):
-    words = ("cuánt", "calcula", "suma", "reparte", "a qué hora", "edad")
+    words = ("cuánt", "calcula", "suma", "reparte", "cuándo llega")
     return any(word in question.lower() for word in words)
 
 
@@ -580,6 +579,11 @@ OUTPUTS = {
     "<think>\nSumo.\n</think>\n\nSon 4.": ("Sumo.", "Son 4.", True),
     "Sumo.\n</think>\n\n": ("Sumo.", "", True),
     "Uno</think><think>Dos": ("UnoDos", "", False),
+    "\n<think>1</think>\n<think>2</think> <think>3</think>4": (
+        "123",
+        "4",
+        True,
+    ),
     "  - a\n</think>\n\n  - b\n  - c\n": ("  - a", "  - b\n  - c", True),
     "¿Digo <think>?\n</think>\nNo.": ("¿Digo <think>?", "No.", True),
     "": ("", "", False),
@@ -614,19 +618,19 @@ def _one_block(text):
     return thought.strip("\n"), rest.strip("\n"), bool(mark)
 
 
+def _two_blocks(text):
+    blocks = text.split(OPEN)
+    if len(blocks) < 4 or not _reopens(text):
+        return split_open(text)
+    return split_open(OPEN.join(blocks[:3]))[0], OPEN + blocks[3], True
+
+
 def _last_close(text):
     first, mark, rest = text.rpartition(CLOSE)
     if not mark:
         return split_open(text)
-    thought = re.sub(rf"\s*{CLOSE}\s*{OPEN}", "", first).removeprefix(OPEN)
-    return thought.strip("\n"), rest.strip("\n"), True
-
-
-def _all_blocks(text):
-    thought, answer, closed = split_open(text)
-    blocks = re.findall(rf"{OPEN}(.*?){CLOSE}", answer, re.S)
-    clean = re.sub(rf"{OPEN}.*?{CLOSE}", "", answer, flags=re.S)
-    return thought + "".join(blocks), clean, closed
+    first = re.sub(rf"\A\s*{OPEN}|{CLOSE}\s*{OPEN}", "", first)
+    return first.strip("\n"), rest.strip("\n"), True
 
 
 def _after(change):
@@ -672,8 +676,8 @@ exercise(
             "mira si lo que sigue empieza por <think>.": _one_block,
             "Cierras por el último </think>, y ese puede estar en el código "
             "de la respuesta: vale el primero.": _last_close,
-            "Buscas bloques por toda la respuesta: una etiqueta en medio del "
-            "texto o del código es texto.": _all_blocks,
+            "Hay hasta tres bloques seguidos, y tú miras dos: con cada cierre "
+            "hay que volver a mirar.": _two_blocks,
             "Sin cerrar, todo es pensamiento, y tú lo das por respuesta.": (
                 _after(lambda a, b, c: (a, b, c) if c else ("", a, c))
             ),
@@ -772,18 +776,19 @@ exercise(
             "tokens añadidos: imprime get_added_vocab().": spot(
                 lambda t, text: START in text or END in text
             ),
-            "all_special_ids es una lista muy corta: imprímela junto a "
-            "get_added_vocab().": spot(
-                lambda t, text: {*encode(t, text)} & {*t.all_special_ids}
-            ),
             "Las marcas «special» no son todas: <tool_call> es un token "
-            "añadido y no lo es. Mira added_tokens_decoder.": spot(
-                lambda t, text: any(
-                    t.added_tokens_decoder[i].special
-                    for i in encode(t, text)
-                    if i in t.added_tokens_decoder
-                )
-            ),
+            "añadido y no lo es. Mira added_tokens_decoder.": [
+                spot(
+                    lambda t, text: {*encode(t, text)} & {*t.all_special_ids}
+                ),
+                spot(
+                    lambda t, text: any(
+                        t.added_tokens_decoder[i].special
+                        for i in encode(t, text)
+                        if i in t.added_tokens_decoder
+                    )
+                ),
+            ],
             "Que el texto lleve «<|» no lo hace marca: míralo en ids, no en "
             "letras.": spot(lambda t, text: "<|" in text),
             "Parecerse a una marca no basta, y las hay de otra forma: quien "
@@ -804,18 +809,13 @@ exercise(
                     i in t.added_tokens_decoder for i in _no_special(t, text)
                 )
             ),
-            "Una mayúscula basta para que no sea la marca.": spot(
-                lambda t, text: any(
-                    mark.lower() in text.lower()
-                    for mark in t.get_added_vocab()
-                )
-            ),
         },
         otherwise="Codifica ese texto con encode e imprime sus ids: ¿alguno "
         "es de un token añadido?",
         rights=[
             spot(_has_added),
             spot(lambda t, text: encode(t, text) != plain_ids(t, text)),
+            spot(lambda t, text: any(x in text for x in t.get_added_vocab())),
             _by_loop,
         ],
     ),
@@ -842,6 +842,8 @@ def _edited(edit, **form):
 
 
 def _qwen3(messages, open_turn):
+    if not messages:
+        return []
     text = tokenizer().apply_chat_template(
         messages,
         chat_template=(TEMPLATES / "qwen3.jinja").read_text("utf-8"),
@@ -859,8 +861,12 @@ def _each(change):
     ]
 
 
+def _roles(ms) -> list[str]:
+    return [m["role"] for m in ms]
+
+
 def _forget(ms):
-    last = max(i for i, m in enumerate(ms) if m["role"] != "assistant")
+    last = max((i for i, r in enumerate(_roles(ms)) if r == "user"), default=0)
     cut = _each(lambda text, after: text.split(CLOSE)[-1])
     return cut(ms[:last]) + ms[last:]
 
@@ -901,7 +907,7 @@ GOOD = {
         _each(lambda text, after: text.strip())
     ),
     "que pone un sistema si falta": _edited(
-        lambda ms: ms if ms[0]["role"] == "system" else chat(system="x") + ms
+        lambda ms: chat(system="x") * ("system" not in _roles(ms)) + ms
     ),
 }
 BAD = {
