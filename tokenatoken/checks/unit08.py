@@ -405,6 +405,12 @@ def _by_library(t, ids, question, think):
     return ids + end + turn_ids(t, "user", question) + open_ids(t, prefill)
 
 
+def _in_pieces(t, ids, question, think):
+    start = next_prompt(t, ids, question, think, yes=" ", no=" ")[:-1]
+    prefill = ["<think>", "\n"] if think else re.split(r"(\n+)", BLOCK)
+    return start + [i for piece in prefill for i in encode(t, piece)]
+
+
 def _no_special(t, text):
     split = dict(add_special_tokens=False, split_special_tokens=True)
     return t.encode(text, **split)
@@ -412,6 +418,8 @@ def _no_special(t, text):
 
 def _next_said(ours, right, t, ids, question, think) -> str:
     i = apart(ours, right)
+    if len(ours) > len(right) and t.decode(ours) == t.decode(right):
+        return "El texto es el mismo, y los ids no."
     if i < len(ids):
         return f"De los {len(ids)} ids que recibes solo conservas {i}."
     return (
@@ -440,6 +448,8 @@ NEXT = Part(
         "la marca y un salto de línea.": [
             partial(next_prompt, close=close) for close in ("", END, "\n")
         ],
+        "Lo tuyo, en trozos tan cortos, da más ids que de una vez: codifica "
+        "junto lo que va entre dos marcas, como la plantilla.": _in_pieces,
         "Si la pregunta trae una marca escrita, tú la codificas como marca: "
         "quien escribe no puede cerrar turnos. Mira sus ids.": partial(
             next_prompt, text=encode
@@ -776,8 +786,8 @@ exercise(
             "tokens añadidos: imprime get_added_vocab().": spot(
                 lambda t, text: START in text or END in text
             ),
-            "Las marcas «special» no son todas: <tool_call> es un token "
-            "añadido y no lo es. Mira added_tokens_decoder.": [
+            "La lista de las «special» se queda corta: imprímela junto a "
+            "get_added_vocab() y busca en las dos <tool_call>.": [
                 spot(
                     lambda t, text: {*encode(t, text)} & {*t.all_special_ids}
                 ),
@@ -1008,7 +1018,7 @@ def _tested(answer, name) -> str:
     said = call(verdict)
     expect(
         bool(calls) or said == "rechaza",
-        "Tu prueba acaba, con None, sin llamar a render: no prueba nada.",
+        "Tu prueba acaba (¿con None?) sin llamar a render: no prueba nada.",
     )
     return said
 
