@@ -67,6 +67,14 @@ def all_tags_out(text):
     return thought, re.sub("</?think>", "", text.split(CLOSE)[-1]), closed
 
 
+def two_blocks(text):
+    blocks = text.split("<think>")
+    if len(blocks) < 4 or not text.lstrip().startswith("<think>"):
+        return split_open(text)
+    thought, _, _ = split_open("<think>".join(blocks[:3]))
+    return thought, "<think>" + blocks[3], True
+
+
 def spot(test):
     return lambda t, messages: [
         i for i, m in enumerate(messages) if test(t, m["content"])
@@ -177,6 +185,7 @@ MUTANTS = {
             lambda s: (*s.partition(CLOSE)[::2], CLOSE in s)
         ),
         "quita las etiquetas": wrong(all_tags_out),
+        "dos bloques": wrong(two_blocks),
         "un solo corte": wrong(
             lambda s: (
                 split_open(s)[0],

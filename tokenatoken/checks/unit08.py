@@ -628,13 +628,6 @@ def _one_block(text):
     return thought.strip("\n"), rest.strip("\n"), bool(mark)
 
 
-def _two_blocks(text):
-    blocks = text.split(OPEN)
-    if len(blocks) < 4 or not _reopens(text):
-        return split_open(text)
-    return split_open(OPEN.join(blocks[:3]))[0], OPEN + blocks[3], True
-
-
 def _last_close(text):
     first, mark, rest = text.rpartition(CLOSE)
     if not mark:
@@ -686,8 +679,6 @@ exercise(
             "mira si lo que sigue empieza por <think>.": _one_block,
             "Cierras por el último </think>, y ese puede estar en el código "
             "de la respuesta: vale el primero.": _last_close,
-            "Hay hasta tres bloques seguidos, y tú miras dos: con cada cierre "
-            "hay que volver a mirar.": _two_blocks,
             "Sin cerrar, todo es pensamiento, y tú lo das por respuesta.": (
                 _after(lambda a, b, c: (a, b, c) if c else ("", a, c))
             ),
@@ -751,27 +742,14 @@ def _has_added(t, text) -> bool:
     return not {*t.get_added_vocab().values()}.isdisjoint(encode(t, text))
 
 
-def _by_loop(t, messages):
-    found = []
-    for i, message in enumerate(messages):
-        ids = t(message["content"], add_special_tokens=False).input_ids
-        if any(id_ in t.added_tokens_decoder for id_ in ids):
-            found.append(i)
-    return found
-
-
 def _spotted_said(ours, right, t, messages) -> str:
-    extra = [i for i in ours if i not in right]
-    lost = [i for i in right if i not in ours]
-    told = [
-        f"{verb} el {i}, {messages[i]['content']!r}"
-        for verb, several in (("señalas", extra), ("se te escapa", lost))
-        for i in several[:1]
-        if i < len(messages)
-    ]
-    if not told:
-        return f"Das {ours} y son {right}."
-    return f"De {len(messages)} mensajes, {' y '.join(told)}."
+    for verb, several in (
+        ("señalas", {*ours} - {*right}),
+        ("se te escapa", {*right} - {*ours}),
+    ):
+        for i in several & {*range(len(messages))}:
+            return f"Con {messages[i]['content']!r}, {verb} el {i}."
+    return f"Das {ours} y son {right}."
 
 
 exercise(
@@ -826,7 +804,6 @@ exercise(
             spot(_has_added),
             spot(lambda t, text: encode(t, text) != plain_ids(t, text)),
             spot(lambda t, text: any(x in text for x in t.get_added_vocab())),
-            _by_loop,
         ],
     ),
     success="¡Correcto! Ni uno de más, ni uno de menos.",
