@@ -5,6 +5,7 @@ función y no se ejecuta nada que no esté en la lista. No sabe nada de modelos.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 
@@ -25,7 +26,9 @@ def read_call(text: str, functions: list[Callable]) -> tuple[Callable, dict]:
     body = tagged[1] if tagged else re.sub(r"^\s*```\w*|```\s*$", "", text)
     body = body.removesuffix("<|im_end|>")
     try:
-        call = json.loads(body, parse_constant=_no_constant)
+        call = json.loads(
+            body, parse_constant=_no_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise CourseError(f"La llamada no es JSON ({error}).") from error
     if not isinstance(call, dict) or {*call} != {"name", "arguments"}:
@@ -44,7 +47,12 @@ def read_call(text: str, functions: list[Callable]) -> tuple[Callable, dict]:
 
 
 def _no_constant(name: str):
-    raise ValueError(f"{name} no es JSON")
+    raise CourseError(f"{name} no es un número de JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _no_constant(digits)
 
 
 _KINDS = {

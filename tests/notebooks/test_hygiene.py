@@ -17,6 +17,7 @@ TAGS = {
     "preparacion",
     "solo-solucion",
     "ocultar-codigo",
+    "gpu",
     "nbval-ignore-output",
     "nbval-skip",
     "skip-execution",

@@ -1,5 +1,6 @@
 """Leer una llamada a función sin fiarse de ella."""
 
+import json
 from typing import Literal
 
 import pytest
@@ -90,6 +91,7 @@ def call(name='"multiplica"', arguments='{"a": 1, "b": 2}', more=""):
         ("[" * 100_000, "no es JSON"),
         (call(arguments='{"a": NaN, "b": 2}'), "no es JSON"),
         (call(arguments='{"a": ' + "9" * 9999 + ', "b": 2}'), "no es JSON"),
+        (call('"mitad"', '{"x": 1e999}'), "no es JSON"),
         ("7", "y nada más"),
         ("[]", "y nada más"),
         (call(more=', "x": 0'), "y nada más"),
@@ -138,8 +140,6 @@ def test_no_functions_and_unknown_kinds():
     )
 )
 def test_whatever_comes_it_is_a_good_call_or_a_clear_error(value):
-    import json
-
     try:
         function, arguments = read_call(json.dumps(value), FUNCTIONS)
     except CourseError:

@@ -22,7 +22,7 @@ COLORS = {
     "respuesta": "#BDE8DA",
     "marca de contrabando": "#F2A7A7",
 }
-WRITTEN = 10  # tokens de respuesta
+WRITTEN = 8  # tokens de respuesta
 
 
 def envelope(formats: dict, name: str, system: str, user: str) -> list:
