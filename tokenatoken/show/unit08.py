@@ -20,9 +20,9 @@ COLORS = {
     "sistema": "#FBE3B0",
     "usuario": "#BFE0F5",
     "respuesta": "#BDE8DA",
-    "marca de contrabando": "#F2A7A7",
+    "marca ajena": "#F2A7A7",
 }
-WRITTEN = 8  # tokens de respuesta
+WRITTEN = 10  # tokens de respuesta
 
 
 def envelope(formats: dict, name: str, system: str, user: str) -> list:
@@ -38,7 +38,7 @@ def envelope(formats: dict, name: str, system: str, user: str) -> list:
 
 def owners(tokenizer, pieces: list) -> list[tuple[int, str]]:
     """`(id, de quién es)` de cada token del prompt entero. Un token añadido
-    dentro de lo que escribe el usuario es una marca de contrabando."""
+    dentro de lo que escribe el usuario es una marca ajena."""
     text = "".join(piece for piece, _ in pieces)
     by_letter = [who for piece, who in pieces for _ in piece]
     coded = tokenizer(
@@ -49,7 +49,7 @@ def owners(tokenizer, pieces: list) -> list[tuple[int, str]]:
     for token, (start, _) in zip(coded.input_ids, coded.offset_mapping):
         who = by_letter[min(start, len(by_letter) - 1)]
         smuggled = who == "usuario" and token in added
-        result.append((token, "marca de contrabando" if smuggled else who))
+        result.append((token, "marca ajena" if smuggled else who))
     return result
 
 
@@ -113,6 +113,7 @@ def chat_explorer(
     return explorer(
         draw,
         states={"kind": "chat", "question": question, "states": states},
+        still=dict(system=[*systems][-1]),
         **knobs,
     )
 
