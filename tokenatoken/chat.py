@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from . import CourseError
 from .cache import check_cache, make_cache
-from .generation import GenerationStep, generate_steps
+from .generation import GenerationStep, end_ids, generate_steps
 from .tokens import encode
 
 ROLES = ("system", "user", "assistant")
@@ -42,9 +42,20 @@ def chatml(messages: list[dict], open_turn: bool = True) -> str:
 
 def plain_ids(tokenizer, text: str) -> list[int]:
     """Los ids de `text` como texto y nada más: escriba lo que escriba, ninguno
-    es de un token añadido (marcas, `<tool_call>`…). Descodificados, dan lo
-    mismo que `encode`."""
+    es de un token añadido (marcas, `<tool_call>`…). Para tokenizadores BPE de
+    bytes; sin marcas en el texto, da lo mismo que `encode`."""
+    _check_text(text)
     return _without_marks(tokenizer).encode(text, add_special_tokens=False).ids
+
+
+def _check_text(text) -> None:
+    try:
+        text.encode()
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise CourseError(
+            f"{text!r:.60} no es un texto que se pueda tokenizar: tiene que "
+            "ser un str, y sin medios caracteres (un emoji partido)."
+        ) from error
 
 
 @lru_cache(maxsize=8)
@@ -56,6 +67,7 @@ def _without_marks(tokenizer) -> Tokenizer:
     """
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     rules["added_tokens"] = []
+    rules["padding"] = rules["truncation"] = None  # los de otra llamada
     return Tokenizer.from_str(json.dumps(rules))
 
 
@@ -86,6 +98,7 @@ def chat_ids(
 
 def turn_ids(tokenizer, role: str, content: str) -> list[int]:
     """Un turno entero y cerrado: `<|im_start|>role⏎content<|im_end|>⏎`."""
+    role, content = _parts({"role": role, "content": content})
     start, end = _marks(tokenizer)
     body = plain_ids(tokenizer, f"{role}\n{content}")
     return [start, *body, end, *encode(tokenizer, "\n")]
@@ -93,8 +106,7 @@ def turn_ids(tokenizer, role: str, content: str) -> list[int]:
 
 def open_ids(tokenizer, prefill: str = "") -> list[int]:
     """El turno de «assistant», abierto y quizá ya empezado."""
-    if not isinstance(prefill, str):
-        raise CourseError(f"prefill={prefill!r} no vale: es un texto.")
+    _check_text(prefill)
     start, _ = _marks(tokenizer)
     return [start, *encode(tokenizer, f"assistant\n{prefill}")]
 
@@ -116,7 +128,7 @@ def _parts(message) -> tuple[str, str]:
             f"{message!r}."
         )
     role, content = message["role"], message["content"]
-    if role not in ROLES:
+    if type(role) is not str or role not in ROLES:
         raise CourseError(
             f"No conozco el papel {role!r}: son {', '.join(ROLES)}. La "
             "plantilla lo escribiría sin quejarse, y el modelo nunca lo vio."
@@ -188,7 +200,7 @@ class Conversation:
 
     def __init__(self, model, tokenizer, system: str | None = None):
         self.model, self.tokenizer = model, tokenizer
-        self.cache, self.turns = make_cache(model), []
+        self.cache, self.turns, self._written = make_cache(model), [], []
         if system is not None:
             self.turns = [
                 chat_ids(
@@ -203,7 +215,8 @@ class Conversation:
     def ids(self) -> torch.Tensor:
         """Todo lo dicho hasta ahora, `[1, n]`."""
         every = [i for turn in self.turns for i in turn]
-        return torch.tensor([every], device=self.model.device)
+        place = dict(dtype=torch.long, device=self.model.device)
+        return torch.tensor([every], **place)
 
     @property
     def answer(self) -> str:
@@ -220,6 +233,10 @@ class Conversation:
         lanza `ValueError` y la conversación sigue como estaba. Si la
         interrumpes, se conserva lo escrito hasta ahí.
         """
+        if taken := {"model", "ids", "cache"} & {*options}:
+            raise CourseError(
+                f"{', '.join(taken)} no se pasa: la conversación ya lo tiene."
+            )
         question = {"role": "user", "content": text}
         new = [
             chat_ids(self.tokenizer, [question], open_turn=False),
@@ -239,14 +256,18 @@ class Conversation:
         self.turns, self._written = turns, encode(self.tokenizer, prefill)
         return self._keep(steps, turns[-1], self._written)
 
-    _written: list[int] = []
-
     def _keep(self, steps, turn, written):
+        ends = end_ids(self.model) | {_marks(self.tokenizer)[1]}
         for step in steps:
-            if step.stop != "token de fin":
+            if not (step.stop and step.token_id in ends):
                 turn.append(step.token_id)
                 written.append(step.token_id)
             yield step
+            if turn is not self.turns[-1]:
+                raise CourseError(
+                    "Esta respuesta quedó atrás: ya has preguntado otra cosa, "
+                    "o la has olvidado."
+                )
 
     def _closed(self) -> list[list[int]]:
         """Los turnos, con el último cerrado (el modelo pudo no hacerlo)."""
@@ -254,7 +275,9 @@ class Conversation:
             return self.turns
         end = [_marks(self.tokenizer)[1], *encode(self.tokenizer, "\n")]
         *before, last = self.turns
-        return [*before, last if last[-len(end) :] == end else last + end]
+        if last[-len(end) :] == end:
+            return self.turns
+        return [*before, last + (end[1:] if last[-1] == end[0] else end)]
 
     def _cache_for(self, ids):
         """La caché, o una nueva si lo que guarda ya no es el comienzo de
@@ -280,3 +303,6 @@ class Conversation:
         if len(self.turns) == self.fixed:
             raise CourseError("No queda ninguna pregunta que olvidar.")
         self.turns = [*self.turns[: self.fixed], *self.turns[self.fixed + 2 :]]
+        self.cache = make_cache(self.model)
+        if len(self.turns) == self.fixed:
+            self._written = []

@@ -122,9 +122,9 @@ def next_logits(
     if cache is None:
         return forward(model, ids, None, attention_mask)
     check_cache(model, cache, ids, attention_mask)
-    logits = forward(model, missing(ids, cache), cache, attention_mask)
-    remember(cache, ids.clone(), attention_mask)
-    return logits
+    fresh = missing(ids, cache)
+    remember(cache, ids.clone(), attention_mask)  # antes: puede interrumpirse
+    return forward(model, fresh, cache, attention_mask)
 
 
 @torch.inference_mode()

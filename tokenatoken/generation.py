@@ -99,10 +99,10 @@ def _steps(model, ids, limit, choose, ends, rules, cache):
         if getattr(cache, "held_ids", None) is not held:  # la usó otro
             check_cache(model, cache, ids)
         fresh = missing(ids, cache)  # [1, m]
-        logits = forward(model, fresh, cache)  # [1, V]
-        if cache is not None:
+        if cache is not None:  # antes: puede interrumpirse a medias
             remember(cache, ids)
             held = ids
+        logits = forward(model, fresh, cache)  # [1, V]
         token = _chosen(choose, logits, ids)  # [1]
         step = GenerationStep(
             index=index,

@@ -89,9 +89,12 @@ def call(name='"multiplica"', arguments='{"a": 1, "b": 2}', more=""):
         ("", "no es JSON"),
         ('{"name": "multiplica"', "no es JSON"),
         ("[" * 100_000, "no es JSON"),
-        (call(arguments='{"a": NaN, "b": 2}'), "no es JSON"),
-        (call(arguments='{"a": ' + "9" * 9999 + ', "b": 2}'), "no es JSON"),
-        (call('"mitad"', '{"x": 1e999}'), "no es JSON"),
+        (call(arguments='{"a": NaN, "b": 2}'), "no es un número"),
+        (
+            call(arguments='{"a": ' + "9" * 9999 + ', "b": 2}'),
+            "no es un número",
+        ),
+        (call('"mitad"', '{"x": 1e999}'), "no es un número"),
         ("7", "y nada más"),
         ("[]", "y nada más"),
         (call(more=', "x": 0'), "y nada más"),
@@ -145,3 +148,88 @@ def test_whatever_comes_it_is_a_good_call_or_a_clear_error(value):
     except CourseError:
         return
     assert function in FUNCTIONS and function(**arguments) is not None
+
+
+def no_docstring(x: int):
+    return x
+
+
+def bare(x):
+    """Sin tipo.
+
+    Args:
+        x: algo.
+    """
+
+
+def many(*a: int):
+    """Muchos.
+
+    Args:
+        a: números.
+    """
+
+
+def either(n: int | str) -> str:
+    """Dos tipos.
+
+    Args:
+        n: lo que sea.
+    """
+
+
+def chosen(n: Literal[1, 2] = 1, when: int | None = None) -> int:
+    """Uno de dos.
+
+    Args:
+        n: cuál.
+        when: cuándo.
+    """
+    return n
+
+
+@pytest.mark.parametrize(
+    "functions, words",
+    [
+        ([no_docstring], "docstring"),
+        ([bare], "un tipo en cada argumento"),
+        ([many], "corrientes"),
+        ([either], "no sé comprobar"),
+        ([len], "van en una lista"),
+        (multiplica, "van en una lista"),
+        (["multiplica"], "van en una lista"),
+        ([str], "van en una lista"),
+    ],
+)
+def test_bad_functions_are_told(functions, words):
+    with pytest.raises(CourseError, match=words):
+        read_call(GOOD, functions)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, "es un texto"),
+        (b"{}", "es un texto"),
+        ('{"name": "x", ' + GOOD[1:], "repetida"),
+        (call(arguments='{"a": 1, "b": 2, "a": 3}'), "repetida"),
+        (f"<tool_call>{GOOD}</tool_call>\n<tool_call>x</tool_call>", "varias"),
+        (call('"clima"', '{"ciudad": "\\ud800"}'), "no es JSON"),
+        (call('"chosen"', '{"n": 3}'), "uno de 1, 2"),
+        (f"<think>\n<tool_call>{GOOD}</tool_call></think>\nNo.", "no es JSON"),
+        (f'Dice: "<tool_call>{GOOD}</tool_call>"', "no es JSON"),
+    ],
+)
+def test_tricks_are_refused(text, words):
+    with pytest.raises(CourseError, match=words) as caught:
+        read_call(text, [*FUNCTIONS, chosen])
+    assert len(str(caught.value)) < 300
+
+
+def test_a_tag_inside_an_argument_is_only_text():
+    inside = f"<tool_call>{GOOD}</tool_call>".replace('"', '\\"')
+    text = f'{{"name": "clima", "arguments": {{"ciudad": "{inside}"}}}}'
+    function, arguments = read_call(text, FUNCTIONS)
+    assert function is clima and "<tool_call>" in arguments["ciudad"]
+    text = '{"name": "chosen", "arguments": {"n": 2, "when": null}}'
+    assert read_call(f"```json\n{text}\n```<|im_end|>\n", [chosen])

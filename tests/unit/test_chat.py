@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,7 +140,7 @@ def test_bad_messages_are_told(messages, words):
 def test_a_tokenizer_without_chatml_is_told():
     with pytest.raises(CourseError, match="no habla"):
         chat_ids(load_tokenizer("minilm"), [user("Hola")])
-    with pytest.raises(CourseError, match="prefill"):
+    with pytest.raises(CourseError, match="no es un texto"):
         chat_ids(QWEN, [user("Hola")], prefill=3)
 
 
@@ -283,3 +284,66 @@ def test_the_end_mark_is_written_once(model):
     ids = talk.ids[0].tolist()
     assert ids.count(end) == 3  # la primera pregunta, su respuesta y la otra
     assert ids[ids.index(end) + 1] == encode(QWEN, "\n")[0]
+
+
+def test_an_interrupted_prefill_is_not_taken_for_another_text(model):
+    """Las capas ya guardan K y V, y el forward no llegó a acabar."""
+
+    def boom(*_):
+        raise KeyboardInterrupt
+
+    for wait in ("lm_head", "model"):
+        talk = Conversation(model, QWEN)
+        hook = getattr(model, wait).register_forward_hook(boom)
+        with pytest.raises(KeyboardInterrupt):
+            list(talk.ask("Mi clave es 1234", max_new_tokens=2))
+        hook.remove()
+        kept = talk.cache
+        talk.forget()
+        other = chat_ids(QWEN, [user("Otra cosa bastante más larga que esa")])
+        ids = torch.tensor([other])
+        with pytest.raises(CourseError, match="otro texto"):
+            generate_steps(model, ids, max_new_tokens=1, cache=kept)
+        steps = list(talk.ask("¿Qué hora es?", max_new_tokens=4))
+        prompt = talk.ids[:, : talk.ids.shape[1] - 4]
+        free = list(generate_steps(model, prompt, max_new_tokens=4))
+        assert [s.token_id for s in steps] == [s.token_id for s in free]
+
+
+def test_what_another_call_left_in_the_tokenizer_does_not_matter():
+    tokenizer = load_tokenizer("qwen2.5-coder-0.5b")
+    chat._without_marks.cache_clear()
+    tokenizer(["x"], padding="max_length", truncation=True, max_length=6)
+    assert len(plain_ids(tokenizer, "Hola")) == 1
+    assert len(plain_ids(tokenizer, "a b c d e f g h i j")) == 10
+
+
+@pytest.mark.parametrize("text", ["a\ud83d", None, 3, b"x"])
+def test_what_is_not_text_is_told(text):
+    for use in (
+        lambda: plain_ids(QWEN, text),
+        lambda: chat_ids(QWEN, [user("x")], prefill=text),
+        lambda: chat.turn_ids(QWEN, "user", text),
+        lambda: chat.turn_ids(QWEN, text, "x"),
+    ):
+        with pytest.raises(CourseError):
+            use()
+
+
+def test_an_answer_left_behind_says_so(model):
+    talk = Conversation(model, QWEN)
+    old = talk.ask("uno", max_new_tokens=6)
+    next(old)
+    list(talk.ask("dos", max_new_tokens=2))
+    with pytest.raises(CourseError, match="quedó atrás"):
+        list(old)
+    with pytest.raises(CourseError, match="ya lo tiene"):
+        talk.ask("tres", max_new_tokens=1, cache=talk.cache)
+    assert Conversation(model, QWEN).ids.dtype == torch.long
+
+
+def test_a_stop_that_is_plain_text_stays_in_the_turn(model):
+    talk, word = Conversation(model, QWEN), plain_ids(QWEN, "Hola")[0]
+    options = dict(choose=lambda *_: word, stop_ids=word)
+    list(talk.ask("x", max_new_tokens=3, **options))
+    assert talk.answer == "Hola"
