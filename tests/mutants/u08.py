@@ -2,6 +2,9 @@
 
 import re
 from functools import partial
+from itertools import cycle
+
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from tokenatoken.chat import plain_ids
 from tokenatoken.checks import unit08
@@ -15,6 +18,7 @@ from tokenatoken.checks.unit08 import (
     MISTRAL,
     OPENED,
     TALK,
+    TEMPLATES,
     deepseek,
     needs_thought,
     next_prompt,
@@ -31,8 +35,22 @@ def with_library(messages):
     return tokenizer().apply_chat_template(messages, tokenize=False)
 
 
+def with_jinja(messages):
+    (text,), _ = render_jinja_template(
+        [messages],
+        chat_template=(TEMPLATES / "deepseek-r1.jinja").read_text("utf-8"),
+        add_generation_prompt=True,
+        bos_token=BOS,
+    )
+    return text
+
+
 def last_only(model, t, questions):
     return report(model, t, questions[-1:])
+
+
+def without_added(t, new):
+    return t.decode([i for i in new if i not in t.added_tokens_decoder])
 
 
 def stacked(model, t, questions):
@@ -58,13 +76,29 @@ def by_template(t, ids, question, think):
     return ids + encode(t, f"<|im_end|>\n{text}") + encode(t, BLOCK)
 
 
-def without_marks(t, text):
-    return plain_ids(t, re.sub(r"<\|?/?\w+\|?>", "", text))
-
-
 def all_tags_out(text):
     thought, _, closed = split_open(text)
     return thought, re.sub("</?think>", "", text.split(CLOSE)[-1]), closed
+
+
+def another_block(text):
+    """Lo que sigue al primer <think> de la respuesta, pensamiento."""
+    thought, answer, closed = split_open(text)
+    before, mark, inside = answer.partition("<think>")
+    if not mark or "```" in before:
+        return thought, answer, closed
+    return thought + inside, before, closed
+
+
+def two_breaks(text):
+    thought, mark, answer = text.partition(CLOSE)
+    if "<think>" in text:
+        return split_open(text)
+    return (
+        re.sub(r"\A\n{1,2}|\n{1,2}\Z", "", thought),
+        re.sub(r"\A\n{1,2}|\n{1,2}\Z", "", answer),
+        bool(mark),
+    )
 
 
 def two_blocks(text):
@@ -117,6 +151,13 @@ MUTANTS = {
         ),
         "barras de teclado": wrong(lambda m: deepseek(m).replace("｜", "|")),
         "con la biblioteca": wrong(with_library, says="a mano"),
+        "con Jinja": wrong(with_jinja, says="render_jinja_template"),
+        "lo pensado, salvo al final": wrong(
+            lambda m: (
+                deepseek(m[:-1], opened="")
+                + deepseek(m[-1:], bos="", answer=lambda text: text)
+            )
+        ),
         "lista": wrong(lambda m: [deepseek(m)], says="un texto"),
         "solo lo último": wrong(lambda m: deepseek(m[-1:])),
         "sin sistema": wrong(
@@ -127,7 +168,7 @@ MUTANTS = {
         ),
     },
     "08.2": {
-        "una sola": wrong(last_only, says="4 filas"),
+        "una sola": wrong(last_only, says="aquí, 4"),
         "apiladas": wrong(stacked),
         "otras claves": wrong(renamed, says="«texto»"),
         "un diccionario": wrong(
@@ -139,6 +180,18 @@ MUTANTS = {
         ),
         "espacio final": wrong(
             partial(report, prompt="<s>[INST] {} [/INST] ".format)
+        ),
+        "sin ningún añadido": wrong(
+            partial(report, text=without_added), says="texto"
+        ),
+        "sin el salto final": wrong(
+            partial(
+                report,
+                text=lambda t, new: t.decode(
+                    new, skip_special_tokens=True
+                ).rstrip("\n"),
+            ),
+            says="texto",
         ),
         "cuenta el prompt": wrong(
             partial(report, count=lambda new, ends: len(new) + 9),
@@ -156,8 +209,14 @@ MUTANTS = {
             needs_thought,
             says="una lista",
         ),
-        "sin sus marcas": wrong(
-            partial(next_prompt, text=without_marks), needs_thought
+        "sin sus blancos": wrong(
+            partial(next_prompt, text=lambda t, q: plain_ids(t, q.rstrip())),
+            needs_thought,
+        ),
+        "se turna": wrong(
+            next_prompt,
+            partial(lambda turns, q: next(turns), cycle((True, False))),
+            says="de 20",
         ),
         "sin abrir": wrong(
             lambda *a: next_prompt(*a)[:-8], needs_thought, says="tocaba"
@@ -197,6 +256,30 @@ MUTANTS = {
         "cerrado si hay etiqueta": wrong(
             lambda s: (*split_open(s)[:2], CLOSE in s), says="Dos"
         ),
+        "sin cerrar, con etiqueta": wrong(
+            lambda s: (
+                split_open(s) if CLOSE in s else (s.strip("\n"), "", False)
+            )
+        ),
+        "otro bloque en medio": wrong(another_block),
+        "todas las etiquetas": wrong(
+            lambda s: split_open(re.sub(r"\A(\s*<think>)+", "", s))
+        ),
+        "espacios del final": wrong(
+            unit08._after(lambda a, b, c: (a.rstrip(), b.rstrip(), c))
+        ),
+        "cierres seguidos": wrong(
+            unit08._after(lambda a, b, c: (a, b.removeprefix(CLOSE), c))
+        ),
+        "dos saltos como mucho": wrong(two_breaks),
+        "también el retorno": wrong(
+            unit08._after(
+                lambda a, b, c: (a.strip("\r\n"), b.strip("\r\n"), c)
+            )
+        ),
+        "sin tabulador": wrong(
+            lambda s: split_open(s if s[:1] != "\t" else "·" + s)
+        ),
         "bloques sin espacio": wrong(
             lambda s: (
                 split_open(s)[0].replace("\n\n", "\n"),
@@ -217,6 +300,9 @@ MUTANTS = {
         "el primero": wrong(
             lambda t, m: spot(added)(t, m)[:1], says="se te escapa"
         ),
+        "con index": wrong(
+            lambda t, m: [m.index(m[i]) for i in spot(added)(t, m)]
+        ),
         "conjunto": wrong(lambda t, m: {*spot(added)(t, m)}, says="una lista"),
         "ninguno": wrong(lambda t, m: [], says="se te escapa"),
         "todos": wrong(lambda t, m: [*range(len(m))], says="señalas"),
@@ -235,6 +321,10 @@ MUTANTS = {
         ),
         "como texto": wrong(as_text, says="Deja pasar"),
         "el primer id": wrong(only_first, says="Deja pasar"),
+        "True al acabar, y poco más": wrong(
+            lambda render: compare(render, 3, False, 4) or True,
+            says="Deja pasar",
+        ),
         "rechaza todo": wrong(
             lambda render: compare(render, 3, True, 2), says="buena"
         ),
