@@ -18,6 +18,7 @@ from .measure import COLUMNS, GenerationTiming
 
 FORMAT = 1  # cambia si cambian las columnas
 SAMPLES = Path(__file__).parent / "data" / "mediciones"  # las del curso
+ANSWERS = SAMPLES.parent / "respuestas"  # textos ya escritos (unidad 08)
 
 
 def conditions(model) -> dict:
@@ -143,7 +144,7 @@ class Recorded:
                 "has cambiado la serie. Escríbelas con full=True."
             )
         else:
-            here = self.write(prompts[:1], min(n, 6))[0].rstrip("�")
+            here = self.write(prompts[:1], min(n, 4))[0].rstrip("�")
             self.checked.append(answers[name][0].startswith(here))
         return answers[name]
 

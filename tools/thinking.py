@@ -2,7 +2,7 @@
 
     python -m tools.thinking --machine "2 núcleos x86-64, sin GPU"
 
-Rehace tokenatoken/data/mediciones/pensar.json: 60 problemas, cada uno pedido
+Rehace tokenatoken/data/respuestas/pensar.json: 60 problemas, cada uno pedido
 de siete maneras, con greedy. En dos núcleos tarda un cuarto de hora.
 """
 
@@ -11,7 +11,7 @@ import json
 import torch
 from tqdm.auto import tqdm
 
-from tokenatoken.measurements import SAMPLES, conditions
+from tokenatoken.measurements import ANSWERS, conditions
 from tokenatoken.model import load_model
 
 from . import ROOT, parser
@@ -96,7 +96,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--machine", required=True, help="para la etiqueta")
     machine = options.parse_args().machine
-    path = SAMPLES / "pensar.json"
+    path = ANSWERS / "pensar.json"
     problems = json.loads(path.read_text(encoding="utf-8"))["problems"]
     model, tokenizer = load_model(dtype=torch.float32)
     runs = {}

@@ -20,6 +20,7 @@ from tokenatoken.measure import (
 )
 from tokenatoken.measurements import (
     SAMPLES,
+    Recorded,
     compare_measurements,
     load_measurement,
     save_measurement,
@@ -245,3 +246,28 @@ def test_bytes_of_a_step():
 
 def test_bandwidth_is_a_plausible_number():
     assert 0.1 < read_bandwidth(torch.device("cpu"), repeats=2) < 10_000
+
+
+def test_recorded_answers_are_read_and_spot_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "respuestas.json"
+    path.write_text(json.dumps({"answers": {"a": ["uno dos", "tres"]}}))
+    asked = []
+
+    def write(prompts, n):
+        asked.append((list(prompts), n))
+        return ["uno d�" for _ in prompts]
+
+    series = Recorded(path, tiny_model("qwen2"), write)
+    assert series("a", ["x", "y"], 9) == ["uno dos", "tres"]
+    assert asked == [(["x"], 4)] and series.checked == [True]
+    with pytest.raises(CourseError, match="No hay 3 respuestas"):
+        series("a", ["x", "y", "z"], 9)
+    with pytest.raises(CourseError, match="«otra»"):
+        series("otra", ["x"], 9)
+    whole = Recorded(path, tiny_model("qwen2"), write, full=True)
+    assert whole("a", ["x", "y"], 9) == ["uno d�", "uno d�"]
+    kept = json.loads((tmp_path / "resultados" / path.name).read_text())
+    assert kept["answers"]["a"] == ["uno d�", "uno d�"]
+    assert kept["conditions"]["model"] == "qwen2"
+    assert json.loads(path.read_text())["answers"]["a"][0] == "uno dos"
