@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from tokenatoken import measurements
+from tokenatoken import CourseError, measurements
 from tokenatoken.cache import ConcatLayer, make_cache
 from tokenatoken.measure import (
     COLUMNS,
