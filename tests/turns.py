@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch aún no se ha importado
 # solo se espera más al final.
 FIRST = (
     "notebooks/07",
+    "notebooks/08",
     "notebooks/05",
     "notebooks/06",
     "notebooks/",

@@ -280,6 +280,7 @@ def test_the_end_mark_is_written_once(model):
     end = QWEN.get_added_vocab()["<|im_end|>"]
     talk = Conversation(model, QWEN)
     list(talk.ask("x", max_new_tokens=3, choose=lambda *_: end, stop_ids=end))
+    assert talk.answer == ""  # la marca no es parte de lo que dijo
     list(talk.ask("y", max_new_tokens=1))
     ids = talk.ids[0].tolist()
     assert ids.count(end) == 3  # la primera pregunta, su respuesta y la otra
