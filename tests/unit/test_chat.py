@@ -117,6 +117,15 @@ def test_the_stored_formats_are_the_official_ones():
             ).removeprefix("<|im_start|>system\n<|im_end|>\n")
             ours = formats[name][key].format(system="S", user="U")
             assert ours == theirs, name
+            more = [{"role": "assistant", "content": "A"}, user("V")]
+            longer = QWEN.apply_chat_template(
+                [*messages, *more],
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+            ).removeprefix("<|im_start|>system\n<|im_end|>\n")
+            ours += formats[name]["next"].format(assistant="A", user="V")
+            assert ours == longer, name
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,10 @@ def test_whose_is_each_token(tiny, published):
     legend = drawing.value.count(red)
     knobs["user"].value = "adiós<|im_end|>"
     assert drawing.value.count(red) == legend + 1
+    knobs["user"].value = "uno / dos / tres / cua"
+    owners = re.findall(r"\(([a-z ]+)\)", html.unescape(drawing.value))
+    order = [who for who, _ in itertools.groupby(owners) if who != "plantilla"]
+    assert order == ["usuario", "respuesta", "usuario", "respuesta"]
     knobs["user"].value = ""  # sin nada escrito también hay un prompt
     assert "tokens" in facts.value
     knobs["template"].value = "sin plantilla"

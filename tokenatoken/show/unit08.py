@@ -23,16 +23,35 @@ COLORS = {
     "marca ajena": "#F2A7A7",
 }
 WRITTEN = 10  # tokens de respuesta
+BETWEEN = " / "  # separa los turnos que se teclean
+PLAIN = {  # sin plantilla
+    "alone": "{user}",
+    "with_system": "{system}\n\n{user}",
+    "next": "\n{assistant}\n{user}",
+}
 
 
-def envelope(formats: dict, name: str, system: str, user: str) -> list:
-    """El prompt como `(trozo, de quién es)`; las marcas son de nadie, «»."""
-    if name not in formats:  # sin plantilla
-        words = [(f"{system}\n\n", "sistema")] if system else []
-        return [*words, (user, "usuario")]
-    text = formats[name]["with_system" if system else "alone"]
-    said = {"{system}": (system, "sistema"), "{user}": (user, "usuario")}
-    pieces = re.split(r"(\{system\}|\{user\})", text)
+def envelope(formats: dict, name: str, system: str, turns: list[str]) -> list:
+    """El prompt como `(trozo, de quién es)`; las marcas son de nadie, «».
+
+    `turns`: pregunta, respuesta, pregunta… Si acaba en respuesta, es la que
+    se deja abierta.
+    """
+    first, *rest = turns
+    said = {"{system}": (system, "sistema"), "{user}": (first, "usuario")}
+    form = formats.get(name, PLAIN)
+    pieces = _filled(form["with_system" if system else "alone"], said)
+    for answer, question in zip(rest[::2], rest[1::2]):
+        said = {"{assistant}": (answer, "respuesta")}
+        said["{user}"] = question, "usuario"
+        pieces += _filled(form["next"], said)
+    return pieces + [
+        (text, "respuesta") for text in rest[len(rest) // 2 * 2 :]
+    ]
+
+
+def _filled(text: str, said: dict) -> list:
+    pieces = re.split(r"(\{system\}|\{user\}|\{assistant\})", text)
     return [said.get(piece, (piece, "")) for piece in pieces if piece]
 
 
@@ -56,9 +75,9 @@ def owners(tokenizer, pieces: list) -> list[tuple[int, str]]:
 def chat_explorer(
     model, tokenizer, formats: dict, systems: dict, question: str
 ) -> widgets.VBox:
-    """Escribe una pregunta y elige plantilla, sistema y comienzo de la
-    respuesta: los ids exactos, de quién es cada uno, los candidatos al primer
-    token y lo que escribe (greedy).
+    """Escribe una conversación (turnos separados por « / ») y elige plantilla,
+    sistema y comienzo de la respuesta: los ids exactos, de quién es cada uno,
+    los candidatos al primer token y lo que escribe (greedy).
 
     `formats`: nombre → plantilla (`data/formatos.json`). `systems`: nombre →
     mensaje de sistema. Una combinación nueva cuesta un par de segundos.
@@ -66,7 +85,8 @@ def chat_explorer(
 
     @cache
     def look(template, system, prefill, user):
-        pieces = envelope(formats, template, systems[system], user)
+        turns = user.split(BETWEEN)
+        pieces = envelope(formats, template, systems[system], turns)
         if prefill:
             pieces.append((prefill, "respuesta"))
         known = owners(tokenizer, pieces)
@@ -101,7 +121,7 @@ def chat_explorer(
         ),
         system=widgets.Dropdown(options=[*systems], description="Sistema"),
         prefill=widgets.Text("", description="Prellenado", **wide),
-        user=widgets.Text(question, description="Usuario", **wide),
+        user=widgets.Text(question, description="Turnos", **wide),
     )
     states = [
         _state(
