@@ -98,7 +98,7 @@ def chat_ids(
 
 def turn_ids(tokenizer, role: str, content: str) -> list[int]:
     """Un turno entero y cerrado: `<|im_start|>role⏎content<|im_end|>⏎`."""
-    role, content = _parts({"role": role, "content": content})
+    _check_turn(role, content)
     start, end = _marks(tokenizer)
     body = plain_ids(tokenizer, f"{role}\n{content}")
     return [start, *body, end, *encode(tokenizer, "\n")]
@@ -127,7 +127,10 @@ def _parts(message) -> tuple[str, str]:
             f"Un mensaje es un diccionario con «role» y «content», no "
             f"{message!r}."
         )
-    role, content = message["role"], message["content"]
+    return message["role"], message["content"]
+
+
+def _check_turn(role, content) -> None:
     if type(role) is not str or role not in ROLES:
         raise CourseError(
             f"No conozco el papel {role!r}: son {', '.join(ROLES)}. La "
@@ -143,7 +146,6 @@ def _parts(message) -> tuple[str, str]:
             f"El mensaje de {role} está vacío: no hay nada que responder. "
             "Escribe algo, o quita el mensaje."
         )
-    return role, content
 
 
 # Lo que vuelve: pensamiento y respuesta
@@ -181,10 +183,12 @@ def thought_pieces(pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
         told = now
 
 
+_STARTS = {tag[:n] for tag in (OPEN, CLOSE) for n in range(len(tag))}
+
+
 def _doubt(text: str) -> int:
     """Cuántos caracteres del final pueden ser el comienzo de una etiqueta."""
-    starts = {tag[:n] for tag in (OPEN, CLOSE) for n in range(len(tag))}
-    return max(len(start) for start in starts if text.endswith(start))
+    return max(len(start) for start in _STARTS if text.endswith(start))
 
 
 # Una conversación
@@ -202,13 +206,7 @@ class Conversation:
         self.model, self.tokenizer = model, tokenizer
         self.cache, self.turns, self._written = make_cache(model), [], []
         if system is not None:
-            self.turns = [
-                chat_ids(
-                    tokenizer,
-                    [{"role": "system", "content": system}],
-                    open_turn=False,
-                )
-            ]
+            self.turns = [turn_ids(tokenizer, "system", system)]
         self.fixed = len(self.turns)  # lo que nunca se olvida
 
     @property
@@ -237,9 +235,8 @@ class Conversation:
             raise CourseError(
                 f"{', '.join(taken)} no se pasa: la conversación ya lo tiene."
             )
-        question = {"role": "user", "content": text}
         new = [
-            chat_ids(self.tokenizer, [question], open_turn=False),
+            turn_ids(self.tokenizer, "user", text),
             open_ids(self.tokenizer, prefill),
         ]
         turns = [*self._closed(), *new]

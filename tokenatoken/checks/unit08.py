@@ -13,6 +13,10 @@ import numpy as np
 import torch
 
 from ..chat import (
+    CLOSE,
+    END,
+    OPEN,
+    START,
     chat_ids,
     chatml,
     open_ids,
@@ -26,8 +30,6 @@ from .bench import random_model, tiny_config, tokenizer
 from .kit import Part, as_int, call, exercise, expect, like
 
 TEMPLATES = Path(__file__).parent.parent / "data" / "plantillas"
-START, END = "<|im_start|>", "<|im_end|>"
-OPEN, CLOSE = "<think>", "</think>"
 
 
 def chat(*texts: str, system: str | None = None) -> list[dict]:

@@ -99,7 +99,7 @@ def strip(
 def stack(above: Canvas, below: Canvas) -> Canvas:
     """Dos lienzos, uno encima de otro."""
     whole = Canvas(above.height + below.height)
-    whole.about = f"{above.about}.\n{below.about}"
+    whole.about = ".\n".join(filter(None, (above.about, below.about)))
     for canvas, down in ((above, 0), (below, above.height)):
         whole.boxes += [box | {"y": box["y"] + down} for box in canvas.boxes]
         whole.labels += [x | {"y": x["y"] + down} for x in canvas.labels]

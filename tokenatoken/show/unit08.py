@@ -8,18 +8,19 @@ import ipywidgets as widgets
 
 from ..cache import make_cache
 from ..forward import prompt_ids
-from ..generation import generate_steps
+from ..generation import end_ids, generate_steps
 from ..tokens import token_label
 from .boxes import bars, stack, strip
 from .canvas import Canvas
 from .explorer import explorer
+from .picture import TOKEN_COLORS
 from .unit05 import candidates
 
 COLORS = {
     "": "#D9D9D9",  # las marcas, que no son de nadie
-    "sistema": "#FBE3B0",
-    "usuario": "#BFE0F5",
-    "respuesta": "#BDE8DA",
+    "sistema": TOKEN_COLORS[1],
+    "usuario": TOKEN_COLORS[0],
+    "respuesta": TOKEN_COLORS[2],
     "marca ajena": "#F2A7A7",
 }
 WRITTEN = 10  # tokens de respuesta
@@ -99,15 +100,13 @@ def chat_explorer(
                 cache=make_cache(model),
             )
         )
-        written = [
-            step.token_id for step in steps if step.stop != "token de fin"
-        ]
+        closed = steps[-1].token_id in end_ids(model)
+        written = [step.token_id for step in steps][: len(steps) - closed]
         best = candidates(tokenizer, steps[0], 4)
-        return known, best, tokenizer.decode(written), steps[-1].stop
+        return known, best, tokenizer.decode(written), closed
 
     def draw(template, system, prefill, user):
-        known, best, text, stop = look(template, system, prefill, user)
-        closed = stop == "token de fin"
+        known, best, text, closed = look(template, system, prefill, user)
         words = (
             f"{len(known)} tokens. Escribe: <b>{html.escape(text)}</b>"
             f"{' y cierra su turno.' if closed else '…'}"
@@ -160,12 +159,12 @@ def _picture(tokenizer, template, known, best, text, closed) -> Canvas:
     return stack(stack(above, legend), stack(below, foot))
 
 
-def _state(tokenizer, template, system, known, best, text, stop) -> dict:
+def _state(tokenizer, template, system, known, best, text, closed) -> dict:
     return {
         "template": template,
         "system": system,
         "tokens": [[token_label(tokenizer, i), i, who] for i, who in known],
         "candidates": best,
         "text": text,
-        "closed": stop == "token de fin",
+        "closed": closed,
     }
