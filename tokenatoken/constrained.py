@@ -13,6 +13,7 @@ import torch
 
 from . import CourseError
 from .grammar import (
+    MOST,
     NEVER,
     Expression,
     derive,
@@ -20,6 +21,7 @@ from .grammar import (
     nullable,
     regex,
     shortest,
+    size,
 )
 from .sampling import Sampler, is_whole
 from .schema import json_schema
@@ -28,8 +30,8 @@ from .tokens import byte_alphabet, is_byte_level
 DEAD = -1  # de aquí no sale ningún texto válido
 FAR = 1 << 30  # a más tokens del final de los que caben
 LONGEST = 4096  # bytes: un cierre más largo no cabe en ningún presupuesto
-WAYS = 512  # lecturas a la vez de un mismo texto: más, y un paso no acaba
-WALK = 64  # pasos que se dan al empezar para ver si crecen
+GROWTH = 30  # veces que puede crecer una expresión al leerla
+WALK = 64  # pasos que se dan al empezar para ver si crece
 
 
 class Vocabulary:
@@ -46,10 +48,15 @@ class Vocabulary:
                 "Esperaba un tokenizador y he recibido "
                 f"{type(tokenizer).__name__}: choose(tokenizer, esquema, …)."
             )
-        if not is_byte_level(tokenizer) or tokenizer.eos_token_id is None:
+        if not is_byte_level(tokenizer):
             raise CourseError(
-                "Para restringir hace falta un BPE de bytes con token de fin, "
-                "como el de Qwen o el de SmolLM2: este no lo es."
+                "Para restringir hace falta un BPE de bytes, como el de Qwen o "
+                "el de SmolLM2: los tokens de este tokenizador no son bytes."
+            )
+        if tokenizer.eos_token_id is None:
+            raise CourseError(
+                "Este tokenizador no dice cuál es su token de fin, y sin él el "
+                "texto no acaba: pónselo, tokenizer.eos_token = «<|im_end|>»."
             )
         alphabet, special = byte_alphabet(), tokenizer.added_tokens_decoder
         texts = {
@@ -100,8 +107,20 @@ class Automaton:
             return DEAD
         number = self.numbers.setdefault(expression, len(self.expressions))
         if number == len(self.expressions):
+            self._check_size(expression)
             self.expressions.append(expression)
         return number
+
+    def _check_size(self, expression: Expression) -> None:
+        pieces = size(expression)
+        if not self.expressions:
+            self.most = min(MOST, GROWTH * pieces + 1000)
+        if pieces >= self.most:
+            raise CourseError(
+                "Esto se puede leer de demasiadas maneras a la vez para "
+                "comprobarlo paso a paso: quita repeticiones de dentro de "
+                "otras repeticiones, o claves optativas."
+            )
 
     def _next(self, state: int) -> np.ndarray:
         """Adónde lleva cada byte desde `state`, `[256]`."""
@@ -111,12 +130,6 @@ class Automaton:
         if self.table[state, 0] < DEAD:  # sin calcular
             expression, found = self.expressions[state], {}
             sets = first_bytes(expression)
-            if len(sets) > WAYS:
-                raise CourseError(
-                    f"El patrón se puede leer de más de {WAYS} maneras a la "
-                    "vez: no se puede comprobar en un tiempo razonable. "
-                    "Quita repeticiones dentro de repeticiones."
-                )
             for byte in range(256):
                 key = tuple(byte in s for s in sets)
                 if key not in found:
@@ -293,16 +306,19 @@ def _check(automaton: Automaton, limit: int) -> None:
     if automaton.start == DEAD:
         raise CourseError("Ningún texto cumple ese patrón: se contradice.")
     needed = automaton.closing(automaton.start)
+    if needed == FAR:
+        raise CourseError(
+            "El texto más corto que vale no se puede escribir con los tokens "
+            "de este tokenizador, o es larguísimo."
+        )
     if needed > limit:
         raise CourseError(
-            "Ningún texto que este tokenizador sepa escribir cumple eso."
-            if needed == FAR
-            else f"El texto más corto que vale ocupa {needed} tokens y has "
-            f"dado max_new_tokens={limit}: súbelo."
+            f"El texto más corto que vale ocupa {needed} tokens y has dado "
+            f"max_new_tokens={limit}: súbelo."
         )
     state = automaton.start
     for _ in range(WALK):  # hacia donde más crece
         ways = {int(s) for s in automaton._next(state)} - {DEAD}
         if not ways:
             break
-        state = max(ways, key=lambda s: len(automaton.expressions[s]))
+        state = max(ways, key=lambda s: size(automaton.expressions[s]))

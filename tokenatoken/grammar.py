@@ -18,6 +18,7 @@ NEVER = ("alt",)  # de aquí no sale ningún texto que valga
 LAST = 0x10FFFF  # el último carácter de Unicode
 SURROGATES = (0xD800, 0xDFFF)  # no son caracteres: no existen en UTF-8
 DIGITS, SPACES = [(48, 57)], [(9, 13), (32, 32)]
+MOST = 100_000  # piezas de una expresión
 WORDS = [(48, 57), (65, 90), (95, 95), (97, 122)]
 
 
@@ -51,6 +52,17 @@ def many(part: Expression, low: int = 0, high: int | None = None):
 def text(value: str) -> Expression:
     """Ese texto, exactamente."""
     return seq(*(("byte", frozenset([b])) for b in value.encode()))
+
+
+def size(a: Expression) -> int:
+    """Cuántas piezas tiene; a partir de `MOST`, deja de contar."""
+    count, left = 0, [a]
+    while left and count < MOST:
+        piece = left.pop()
+        count += 1
+        if piece[0] != "byte":
+            left += [part for part in piece[1:] if isinstance(part, tuple)]
+    return count
 
 
 def nullable(a: Expression) -> bool:

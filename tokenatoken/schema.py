@@ -14,6 +14,7 @@ import typing
 from . import CourseError
 from .grammar import (
     EMPTY,
+    MOST,
     Expression,
     alt,
     between,
@@ -22,6 +23,7 @@ from .grammar import (
     others,
     regex,
     seq,
+    size,
     text,
 )
 
@@ -36,7 +38,7 @@ KEYWORDS = {  # tipo → lo que se puede pedir de él
 }
 NOTES = {"title", "description", "default", "examples", "example"}  # anotan
 NOTES |= {"$schema", "$id", "id", "$comment", "deprecated"}
-DEPTH, KEYS, DIGITS, WIDTH = 16, 256, 40, 100_000
+DEPTH, DIGITS, WIDTH = 16, 40, 4_000
 CONTROL = [(0, 31), (34, 34), (92, 92)]  # dentro de un texto van con escape
 CHARACTER = alt(
     characters(others(CONTROL)),
@@ -94,6 +96,8 @@ def _value(schema, where: str, depth: int) -> Expression:
     asked = set(schema) - NOTES
     if asked == {"anyOf"} and isinstance(schema["anyOf"], list):
         return _any_of(schema["anyOf"], where, depth)
+    known = {"type", "enum", "const"}.union(*KEYWORDS.values())
+    _only(asked, known, where)
     kinds = _kinds(schema, where)
     if asked & {"enum", "const"}:
         _only(asked, {"enum", "const", "type"}, where)
@@ -136,8 +140,6 @@ def _object(schema: dict, where: str, depth: int) -> Expression:
         _refuse(where, "«additionalProperties» solo puede ser false")
     if not isinstance(required, list) or set(required) - set(fields):
         _refuse(where, "«required» pide una clave que no está en «properties»")
-    if len(fields) > KEYS:
-        _refuse(where, f"hay más de {KEYS} claves")
     pairs = [
         seq(_literal(key), COLON, _value(field, f"«{key}»", depth + 1))
         for key, field in fields.items()
@@ -146,12 +148,12 @@ def _object(schema: dict, where: str, depth: int) -> Expression:
         seq(COMMA, pair) if key in required else many(seq(COMMA, pair), 0, 1)
         for key, pair in zip(fields, pairs)
     ]
-    ways = []  # según qué clave va la primera
-    for i, key in enumerate(fields):
-        ways.append(seq(pairs[i], *rest[i + 1 :]))
-        if key in required:
-            break
-    else:
+    first = [key in required for key in fields]  # quién puede ir la primera
+    last = first.index(True) + 1 if True in first else len(first)
+    if sum(map(size, pairs)) * max(last, 1) > MOST:
+        _refuse(where, "es demasiado grande; con claves optativas, más")
+    ways = [seq(pair, *rest[i:]) for i, pair in enumerate(pairs[:last], 1)]
+    if True not in first:
         ways.append(EMPTY)
     return seq(text("{"), alt(*ways), text("}"))
 

@@ -1,0 +1,122 @@
+"""Cuántas respuestas son un JSON del esquema, según cómo se pida (unidad 09).
+
+    python -m tools.almost --machine "2 núcleos x86-64, sin GPU"
+
+Rehace tokenatoken/data/respuestas/json.json: 40 frases, de cinco maneras y a
+tres temperaturas. En dos núcleos tarda unos veinte minutos.
+"""
+
+import json
+
+import torch
+from tqdm.auto import tqdm
+
+from tokenatoken.cache import make_cache
+from tokenatoken.chat import chat_ids
+from tokenatoken.constrained import choose
+from tokenatoken.forward import next_logits
+from tokenatoken.generation import end_ids
+from tokenatoken.measurements import ANSWERS, conditions
+from tokenatoken.model import load_model
+from tokenatoken.sampling import Sampler
+
+from . import ROOT, parser
+
+WAYS = ("pedir", "con ejemplo", "prellenar", "restringir", "con final")
+TEMPERATURES = (0, 1, 1.5)
+LIMIT = 64  # tokens de respuesta
+ENDLESS = 10_000  # un presupuesto que nunca aprieta
+
+
+def prompt(tokenizer, material: dict, way: str, phrase: str) -> list[int]:
+    """Los ids de la petición: un turno de «user», y el otro abierto."""
+    ask = material["example" if way == "con ejemplo" else "ask"]
+    message = {"role": "user", "content": ask + phrase}
+    prefill = material["prefill"] if way == "prellenar" else ""
+    return chat_ids(tokenizer, [message], prefill=prefill)
+
+
+def chooser(tokenizer, schema: dict, way: str, temperature: float, seed: int):
+    """Cómo se elige el token de una respuesta, con su propio azar."""
+    generator = torch.Generator().manual_seed(seed)
+    sampler = Sampler(temperature=temperature, generator=generator)
+    if way not in ("restringir", "con final"):
+        return sampler
+    budget = LIMIT if way == "con final" else ENDLESS
+    return choose(tokenizer, schema, max_new_tokens=budget, sampler=sampler)
+
+
+def write(model, tokenizer, prompts: list, choosers: list, limit: int):
+    """Los ids que escribe cada fila, y la parte de la probabilidad que la
+    máscara dejó en cada paso."""
+    longest = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, given in enumerate(prompts):
+        ids[row, longest - len(given) :] = torch.tensor(given)
+        mask[row, longest - len(given) :] = 1
+    cache, ends, open_rows = make_cache(model), end_ids(model), set()
+    open_rows = set(range(len(prompts)))
+    texts, masses = [[] for _ in prompts], [[] for _ in prompts]
+    for _ in range(limit):
+        logits = next_logits(model, ids, cache, mask)  # [B, V]
+        new = torch.full((len(prompts), 1), tokenizer.eos_token_id)
+        for row in list(open_rows):
+            choose, one = choosers[row], logits[row : row + 1]
+            token = int(choose(one, ids[row : row + 1]))
+            if hasattr(choose, "allowed"):
+                left = choose.limit - len(texts[row])
+                good = choose.allowed(choose.states[0], left)
+                masses[row].append(float(one[0].softmax(-1)[good].sum()))
+            texts[row].append(token)
+            new[row] = token
+            if token in ends:
+                open_rows.discard(row)
+        if not open_rows:
+            break
+        ids = torch.cat([ids, new], -1)
+        mask = torch.cat([mask, torch.ones_like(new)], -1)
+    return texts, masses
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--machine", required=True, help="para la etiqueta")
+    machine = options.parse_args().machine
+    path = ANSWERS / "json.json"
+    material = json.loads(path.read_text(encoding="utf-8"))["material"]
+    model, tokenizer = load_model(dtype=torch.float32)
+    schema, phrases = material["schema"], material["phrases"]
+    answers, tokens, masses = {}, {}, {}
+    cells = [(way, t) for t in TEMPERATURES for way in WAYS]
+    for way, temperature in tqdm(cells):
+        name = f"{way}, T = {temperature:g}".replace(".", ",")
+        prompts = [
+            prompt(tokenizer, material, way, p["text"]) for p in phrases
+        ]
+        choosers = [
+            chooser(tokenizer, schema, way, temperature, seed)
+            for seed in range(len(phrases))
+        ]
+        rows, mass = write(model, tokenizer, prompts, choosers, LIMIT)
+        answers[name] = tokenizer.batch_decode(rows)
+        tokens[name] = [len(row) for row in rows]
+        if any(mass):
+            masses[name] = [[float(f"{m:.4g}") for m in one] for one in mass]
+    content = {
+        "label": machine,
+        "conditions": conditions(model),
+        "material": material,
+        "answers": answers,
+        "tokens": tokens,
+        "masses": masses,
+    }
+    path.write_text(
+        json.dumps(content, ensure_ascii=False, indent=1) + "\n",
+        encoding="utf-8",
+    )
+    print(f"guardado {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
