@@ -10,6 +10,7 @@ from .charts import (
     grouped_bars,
     heatmap,
     line,
+    rates,
     roofline,
     roulette,
     scatter,
@@ -22,3 +23,4 @@ from .unit05 import generation_explorer, live
 from .unit06 import cache_explorer
 from .unit07 import cost_explorer
 from .unit08 import chat_explorer
+from .unit09 import control_explorer

@@ -41,6 +41,45 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
     return d.picture
 
 
+def rates(counts, total: int, title: str) -> Picture:
+    """Cuántos de `total` en cada caso, con su intervalo de Wilson al 95 %.
+
+    `counts`: DataFrame de enteros; una fila por caso, una columna por color.
+    """
+    groups, names = list(counts.index), list(counts.columns)
+    with drawing(title, 1.3 + 0.32 * len(names) * len(groups)) as d:
+        for j, name in enumerate(names):
+            shift = 0.24 * (j - (len(names) - 1) / 2)
+            for i, good in enumerate(counts[name]):
+                low, high = _wilson(good, total)
+                style = dict(color=PALETTE[j], label=name if not i else None)
+                d.axes.plot([low, high], [i + shift] * 2, lw=3, **style)
+                at = good / total, i + shift
+                d.axes.plot(*at, "os^D"[j], ms=9, color=PALETTE[j])
+                d.axes.text(1.03, i + shift, str(good), va="center", size=14)
+        d.axes.set_yticks(range(len(groups)), groups)
+        d.axes.invert_yaxis()
+        d.axes.set_xlim(-0.02, 1.09)
+        d.axes.set_xticks([0, 0.5, 1], ["0", str(total // 2), str(total)])
+        d.axes.set_xlabel(f"de {total}; la raya, intervalo del 95 %")
+        place = dict(loc="outside lower right", ncols=len(names))
+        d.figure.legend(**place, frameon=False)
+        d.lines = [
+            f"{group}: "
+            + ", ".join(f"{n} {counts[n][group]} de {total}" for n in names)
+            for group in groups
+        ]
+    return d.picture
+
+
+def _wilson(good: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Entre qué proporciones puede estar la de verdad (Wilson, 1927)."""
+    middle = (good + z * z / 2) / (total + z * z)
+    half = z / (total + z * z)
+    half *= (good * (total - good) / total + z * z / 4) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def curves(
     x,
     series: dict,
