@@ -1,0 +1,1012 @@
+"""Corrección del laboratorio 09 · Control.
+
+La verdad sale de los bytes de los tokens, de la derivada de `grammar` y de
+enumerar: los días del año, las matrículas, los cortes de una etiqueta.
+"""
+
+import random
+import re
+from functools import cache, partial
+
+import numpy as np
+import torch
+
+from .. import CourseError
+from ..grammar import (
+    NEVER,
+    derive,
+    first_bytes,
+    many,
+    nullable,
+    regex,
+    seq,
+    shortest,
+)
+from ..grammar import text as literal
+from ..tokens import byte_alphabet, token_bytes
+from .bench import random_ids, random_model, tiny_config, tiny_model, tokenizer
+from .kit import Hint, Part, as_int, call, exercise, expect, say
+
+DIGITS = "0123456789"
+
+
+def id_set(value, *_) -> list[int]:
+    """Los ids de un conjunto, una lista o un tensor, en orden."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        value = value.flatten().tolist()
+    expect(
+        isinstance(value, set | frozenset | list | tuple)
+        and not any(isinstance(i, bool) for i in value),
+        "Devuelve un conjunto (o una lista) con los ids permitidos.",
+    )
+    return sorted({as_int(i, "Los ids son números enteros.") for i in value})
+
+
+def first_id(ours, right) -> tuple[str, int]:
+    """El primer id que sobra o que falta, y cuál de las dos cosas."""
+    more, less = {*ours} - {*right}, {*right} - {*ours}
+    return ("dejas pasar" if more else "falta", min(more or less))
+
+
+def after(rule, raw: bytes):
+    """Lo que queda por leer de `rule` después de esos bytes."""
+    for byte in raw:
+        rule = derive(rule, byte)
+    return rule
+
+
+# 09.1
+
+
+@cache
+def odd_tokenizer():
+    """Un BPE de bytes con cifras que se juntan y un añadido con cifras."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {b: c for c, b in byte_alphabet().items()}
+    odd = "12|007|2024| 5|1 |\n7|0\n|3.|²|٣|½|１|1a|-1|x7|١٢|1\xa0"
+    pieces = odd.encode().split(b"|")
+    pieces += [bytes([b]) for b in reversed(range(256))]
+    vocab = {"".join(map(letters.get, p)): i for i, p in enumerate(pieces)}
+    core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_tokens(["911"])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<fin>")
+
+
+def by_text(test, added=False, read=lambda t, i: t.decode([i])):
+    """Una respuesta de 09.1: los ids cuyo texto cumple `test`."""
+    return lambda t: [
+        i
+        for i in range(len(t))
+        if (added or i not in t.added_tokens_decoder) and test(read(t, i))
+    ]
+
+
+def either(*tests):
+    return [by_text(test, added) for test in tests for added in (False, True)]
+
+
+def is_digits(text) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _in_bytes(t):
+    ids = {*range(len(t))} - {*t.added_tokens_decoder}
+    return {i for i in ids if re.fullmatch(rb"[0-9]+", token_bytes(t, i))}
+
+
+def _digits_said(ours, right, t) -> str:
+    verb, i = first_id(ours, right)
+    return (
+        f"El id {i}, {t.decode([i]) if 0 <= i < len(t) else '¿?'!r}: {verb}."
+    )
+
+
+exercise(
+    "09.1",
+    Part(
+        lambda: [(odd_tokenizer(),), (tokenizer("smollm2"),)],
+        truth=lambda t: sorted(_in_bytes(t)),
+        read=id_set,
+        said=_digits_said,
+        traps={
+            "isdigit, isdecimal y \\d también aceptan «²» o cifras de otras "
+            "escrituras: compara con las diez de siempre.": either(
+                str.isdigit, str.isdecimal, re.compile(r"\d+").fullmatch
+            ),
+            "Un espacio o un salto pegados a la cifra también se escriben: "
+            "no los quites antes de mirar.": either(
+                lambda s: is_digits(s.strip()), re.compile(r"[0-9]+$").match
+            ),
+            "Que lleve una cifra no basta: lo tienen que ser todos sus "
+            "caracteres.": either(lambda s: {*s} & {*DIGITS}),
+            "Un token añadido es una marca aunque su nombre sea de cifras: "
+            "mira added_tokens_decoder.": by_text(is_digits, added=True),
+            "Hay tokens con varias cifras: recorre el vocabulario entero.": [
+                lambda t: t.convert_tokens_to_ids([*DIGITS]),
+                by_text(lambda s: s and s in DIGITS),
+            ],
+        },
+        otherwise="Imprime los bytes de ese token con token_bytes.",
+        rights=[
+            by_text(is_digits),
+            _in_bytes,
+            lambda t: torch.tensor(sorted(_in_bytes(t))),
+        ],
+    ),
+    success="¡Correcto! Y vale para un tokenizador que no conocías.",
+)
+
+
+# 09.2
+
+PIECES = "no|No| NO|n|N|o|O|asesino|nada|n o|ni|NI|sino|ño|ÑO|Ñ|ñ| |o?|niÑO|x"
+PIECES = PIECES.encode().split(b"|") + [b"\xc3", b"\xb1", b"\x91o", b"\xff"]
+WRITTEN = {
+    "no": [b"", b"Digo n", b"Digo N", b"n\xff", b"n "],
+    "No": [b"", b"n", b"N"],
+    "niño": [b"", b"ni", b"NI", b"ni\xc3", b"Ni\xc3", "niñ".encode()],
+}
+
+
+def lower(raw: bytes, errors="replace") -> str:
+    return raw.decode("utf-8", errors).lower()
+
+
+def safe(written, tokens, word, low=lower, fold=str.lower):
+    """Una respuesta de 09.2: ¿está la palabra en lo que quedaría escrito?"""
+    return [fold(word) not in low(written + t) for t in tokens]
+
+
+def _walks():
+    for word, several in WRITTEN.items():
+        yield from ((written, PIECES, word) for written in several)
+    for seed, word in enumerate(("niño", "Anana", "aa", "¿QUÉ", "y no")):
+        draw, written, tokens = random.Random(seed), b"", {b" "}
+        for _ in range(16):
+            raw = "".join(draw.choices(word.lower() + word.upper(), k=4))
+            cut = draw.randrange(1, len(raw.encode()))
+            tokens |= {raw.encode()[:cut], raw.encode()[cut:]}
+        tokens = sorted(tokens)
+        for _ in range(20):
+            yield written, tokens, word
+            good = safe(written, tokens, word)
+            written += draw.choice([t for t, g in zip(tokens, good) if g])
+
+
+def _mask(value, written, tokens, word) -> list[bool]:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    expect(
+        isinstance(value, list | tuple)
+        and len(value) == len(tokens)
+        and all(v in (True, False) for v in value),
+        "Devuelve una lista con un True (se puede) o un False (no) por "
+        f"token, en su orden: aquí, {len(tokens)}.",
+    )
+    return [bool(v) for v in value]
+
+
+def _ban_said(ours, right, written, tokens, word) -> str:
+    i = [a == b for a, b in zip(ours, right)].index(False)
+    verb = "dejas pasar" if ours[i] else "prohíbes"
+    return f"Prohibida {word!r} y escrito {written!r}, {verb} {tokens[i]!r}."
+
+
+def _overlaps(written, tokens, word):
+    """Prohíbe también lo que deja la palabra a medias."""
+    starts = tuple(word.lower()[: n + 1] for n in range(len(word)))
+    good = safe(written, tokens, word)
+    return [g and not lower(t).endswith(starts) for g, t in zip(good, tokens)]
+
+
+def _by_pattern(written, tokens, word):
+    way = "".join(f"(?:{c.lower()}|{c.upper()})" for c in map(re.escape, word))
+    rule = re.compile(way.encode())
+    return np.array([not rule.search(written + t) for t in tokens])
+
+
+exercise(
+    "09.2",
+    Part(
+        _walks,
+        truth=safe,
+        read=_mask,
+        said=_ban_said,
+        traps={
+            "Solo miras el token que llega, y la palabra puede haber empezado "
+            "en lo ya escrito.": [
+                lambda _, ts, word: safe(b"", ts, word),
+                lambda _, ts, word: [t.strip() != word.encode() for t in ts],
+            ],
+            "Las mayúsculas se te escapan: iguala el texto y la palabra.": [
+                partial(safe, low=lambda raw: raw.decode("utf-8", "replace")),
+                partial(safe, fold=str),
+            ],
+            "bytes.lower() solo conoce de la A a la Z, y «Ñ» se queda en "
+            "«Ñ»: descodifica antes.": lambda w, ts, word: [
+                word.lower().encode() not in (w + t).lower() for t in ts
+            ],
+            'errors="ignore" borra los bytes sueltos y junta lo que no iba '
+            "junto: hay otra opción, que deja una marca.": partial(
+                safe, low=partial(lower, errors="ignore")
+            ),
+            "Prohíbes lo que solo empieza la palabra y puede seguir de otra "
+            "manera: cae el token que la completa.": _overlaps,
+            "La palabra cuenta también dentro de otra: «asesino» lleva "
+            "«no».": lambda w, ts, word: [
+                not re.search(rf"\b{word}\b", lower(w + t), re.I) for t in ts
+            ],
+        },
+        otherwise="Junta los bytes de lo escrito y los del token: ¿está ahí "
+        "la palabra?",
+        rights=[
+            safe,
+            _by_pattern,
+            lambda w, ts, word: safe(w[-4 * len(word) :], ts, word),
+        ],
+    ),
+    success="¡Correcto! No se escapa por ningún corte, ni prohíbes de más.",
+)
+
+
+# 09.3
+
+LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+DAYS = [
+    f"{d:02}/{m:02}" for m, n in enumerate(LENGTHS, 1) for d in range(1, n + 1)
+]
+MOST = 120  # caracteres
+D28, MONTH = "(0[1-9]|1[0-9]|2[0-8])", "(0[1-9]|1[0-2])"
+DATE = f"{D28}/{MONTH}|(29|30)/(0[13-9]|1[0-2])|31/(0[13578]|1[02])"
+FORGOTTEN = "Ese día existe: busca la rama que tendría que llevarlo."
+BAR = "Entre las dos cifras del día y las del mes va una barra, y nada más."
+NOT_DAYS = {  # pista → textos que no valen y patrones que la merecen
+    "La barra | parte el patrón entero: agrupa con paréntesis.": (
+        "01 10 31 12 /01 /12 01/ 31/",
+        ["0[1-9]|[12][0-9]|3[01]/0[1-9]|1[0-2]", DATE + "|10"],
+    ),
+    "Día y mes llevan siempre dos cifras, también del 1 al 9.": (
+        "1/1 1/01 01/1 9/12",
+        [DATE.replace("0[", "0?["), "[1-9]/[1-9]|" + DATE],
+    ),
+    "Ni el día ni el mes son 00: mira qué puede seguir a un 0.": (
+        "00/01 01/00 00/00",
+        [DATE.replace("0[1-9]", "0[0-9]", 1), r"\d\d/\d\d"],
+    ),
+    "No hay más de doce meses: mira qué sigue al 1.": (
+        "01/13 01/19 28/20 01/99",
+        [f"{D28}/[01][1-9]|" + DATE, DATE + "|01/1[0-9]"],
+    ),
+    "Ningún mes pasa del día 31: mira qué sigue al 3.": (
+        "32/01 39/12 40/01 99/01",
+        [f"(0[1-9]|[1-3][0-9])/{MONTH}", DATE + "|3[12]/01"],
+    ),
+    "El año no es bisiesto: febrero acaba el 28.": (
+        "29/02 30/02 31/02",
+        [f"(0[1-9]|[12][0-9]|3[01])/{MONTH}", DATE.replace("[13-", "[1-")],
+    ),
+    "Hay cuatro meses de 30 días: mira cuáles.": (
+        "31/04 31/06 31/09 31/11",
+        [f"{D28}/{MONTH}|(29|3[01])/(0[13-9]|1[0-2])"],
+    ),
+}
+
+
+def accepted(rule):
+    """Los textos que valen; de los de más de 5 bytes, uno por comienzo."""
+    stack = [(b"", rule)]
+    while stack:
+        raw, rest = stack.pop()
+        if len(raw) > 5:
+            end = shortest(rest)
+            yield from [] if end is None else [raw + end]
+            continue
+        if nullable(rest):
+            yield raw
+        for byte in sorted(frozenset().union(*first_bytes(rest)))[::-1]:
+            left = derive(rest, byte)
+            stack += [(raw + bytes([byte]), left)] if left != NEVER else []
+
+
+@exercise(
+    "09.3",
+    success="¡Correcto! Exactamente los 365 días.",
+    traps={
+        **{hint: wrong for hint, (_, wrong) in NOT_DAYS.items()},
+        FORGOTTEN: [DATE.split("|31")[0], "hola"],
+        BAR: [DATE.replace("/", "[/-]"), f"({DATE})?", f"({DATE})+"],
+    },
+    rights=[
+        f"^({DATE})$",
+        r"(0[1-9]|1\d|2[0-8])/(0[1-9]|1[0-2])|(29|30)/(01|0[3-9]|1[0-2])"
+        "|31/(0[13578]|10|12)",
+    ],
+)
+def _dates(pattern):
+    expect(isinstance(pattern, str), "DATES tiene que ser un texto.")
+    expect(
+        len(pattern) <= MOST,
+        f"Tu patrón tiene {len(pattern)} caracteres y el tope es {MOST}: "
+        "junta los meses que acaban igual.",
+    )
+    try:
+        rule = regex(pattern)
+    except CourseError as error:
+        raise Hint(str(error)) from None
+
+    def fits(text):
+        return nullable(after(rule, text.encode()))
+
+    for hint, (texts, _) in NOT_DAYS.items():
+        for text in filter(fits, texts.split(" ")):
+            raise Hint(f"Acepta «{text}». {hint}")
+    for day in DAYS:
+        expect(fits(day), f"No acepta «{day}». {FORGOTTEN}")
+    for raw in accepted(rule):
+        text = raw.decode("utf-8", "replace")
+        expect(text in DAYS, f"Acepta {text!r}. {BAR}")
+
+
+# 09.4
+
+LETTERS = "BCDFGHJKLMNPRSTVWXYZ"
+END, DEAD = "fin", -1
+FOLLOW = "Sigue la tabla con el dedo, carácter a carácter: ¿dónde acabas?"
+EACH = (
+    "Recorres los textos uno a uno: apunta cuántos acaban bien desde cada "
+    "estado, y no los cuentes dos veces."
+)
+
+
+def plate(letters=LETTERS, **rows):
+    """La tabla de «1234 BCD»; `rows` cambia filas: `r4={" ": 4}`."""
+    table = {i: dict.fromkeys(DIGITS, i + 1) for i in range(4)}
+    table |= {i: dict.fromkeys(letters, i + 1) for i in (5, 6)}
+    table[4] = {" ": 5} | dict.fromkeys(letters, 6)
+    table[7] = dict.fromkeys(letters, END)
+    for name, row in rows.items():
+        state = END if name == END else int(name[1:])
+        table[state] = table.get(state, {}) | row
+    return table
+
+
+def advance(table, state, text, lost=lambda state: DEAD):
+    for c in text:
+        state = table.get(state, {}).get(c, lost(state))
+    return state
+
+
+def count_texts(table, same=list, leaf=lambda state, table: state == END):
+    @cache
+    def ways(state):
+        following = same(table.get(state, {}).values())
+        return sum(map(ways, following)) + leaf(state, table)
+
+    return ways(0)
+
+
+def _by_layers(table):
+    now, total = {0: 1}, 0
+    while now:
+        total, following = total + now.get(END, 0), {}
+        for state, n in now.items():
+            for end in table.get(state, {}).values():
+                following[end] = following.get(end, 0) + n
+        now = following
+    return total
+
+
+def _one_by_one(table, state=0):
+    row = table.get(state, {})
+    return (state == END) + sum(_one_by_one(table, s) for s in row.values())
+
+
+STRANGE = "Solo valen las veinte consonantes: ni vocales, ni Ñ, ni Q."
+SHAPE = "Son cuatro cifras, un espacio como mucho, y tres letras."
+VALID = "Es una matrícula: el espacio va o no va, y valen veinte consonantes."
+TABLES = {
+    STRANGE: [plate(LETTERS + c) for c in ("AEIOU", "Ñ", "Q", "b")],
+    SHAPE: [
+        *(plate(r4={" ": 4}), plate(r5={" ": 5}), plate(r0={" ": 0})),
+        plate(r3=dict.fromkeys(LETTERS, 6)),
+        plate(r6=dict.fromkeys(LETTERS, END)),
+        plate(fin=dict.fromkeys(LETTERS, END)),
+    ],
+    VALID: [
+        *(plate(LETTERS[:-1]), plate(r2={"7": DEAD}), plate(r4={" ": DEAD})),
+        plate(r4=dict.fromkeys(LETTERS, DEAD)),
+    ],
+}
+
+
+def _check_table(table) -> None:
+    rows = table.values() if isinstance(table, dict) else [None]
+    expect(
+        all(isinstance(row, dict) for row in rows)
+        and all(isinstance(c, str) and len(c) == 1 for r in rows for c in r)
+        and 0 in table,
+        "TABLE va de estado a fila, y una fila, de un carácter (un texto) a "
+        "un estado. La de 0 tiene que estar.",
+    )
+    right, seen, queue = plate(), {(0, 0)}, [("", 0, 0)]
+    for text, ours, theirs in queue:  # del más corto al más largo
+        verb = "Acepta" if ours == END else "No acepta"
+        hint = VALID if theirs == END else SHAPE
+        if {*text} - {*DIGITS, *LETTERS, " "}:
+            hint = STRANGE
+        expect((ours == END) == (theirs == END), f"{verb} «{text}». {hint}")
+        for c in sorted({*table.get(ours, {}), *right.get(theirs, {})}):
+            pair = advance(table, ours, c), advance(right, theirs, c)
+            if pair not in seen:
+                seen.add(pair)
+                queue.append((text + c, *pair))
+
+
+class Counted(dict):
+    """Una tabla que cuenta cuántas filas se le leen."""
+
+    reads = 0
+
+    def get(self, *where):
+        self.reads += 1
+        expect(self.reads < 20_000, f"Lees más de 20 000 filas. {EACH}")
+        return super().get(*where)
+
+    def __getitem__(self, state):
+        row = self.get(state)
+        return super().__getitem__(state) if row is None else row
+
+
+def _graph(seed: int) -> dict:
+    """Una tabla sin vueltas: varias letras al mismo estado, y callejones."""
+    draw, order = random.Random(seed), [0, *"abcd", END, "callejón"]
+    return {
+        state: {c: draw.choice(order[i + 1 :]) for c in draw.sample("xyzw", 3)}
+        for i, state in enumerate(order[:-2])
+    }
+
+
+ADVANCE = Part(
+    [
+        (plate(), state, text)
+        for state, texts in {
+            0: "|1|12|1234 BCD|1234BCD|A1",
+            2: "34 B|34B|3 4B|3|34  B|34 BCDF",
+            **{4: " ", 7: "D|DD", END: "|B", 6: "A", 3: "44", DEAD: "|1"},
+        }.items()
+        for text in texts.split("|")
+    ],
+    truth=lambda *case: [advance(*case)],
+    read=lambda value, *_: [value],
+    said="Desde {1!r}, con {2!r}, das {ours[0]!r} y es {right[0]!r}.",
+    traps={
+        "Miras solo el primer carácter, y un token puede llevar varios.": (
+            lambda table, state, text: advance(table, state, text[:1])
+        ),
+        "Buscas el token entero en la fila, y la fila va de un carácter: "
+        "recórrelo.": lambda table, state, text: (
+            table.get(state, {}).get(text, DEAD) if text else state
+        ),
+        "Un carácter que no cabe no se salta: de ahí ya no se sale.": partial(
+            advance, lost=lambda state: state
+        ),
+        "Empiezas siempre en 0, y el token llega a mitad del texto.": (
+            lambda table, state, text: advance(table, 0, text)
+        ),
+    },
+    otherwise=FOLLOW,
+)
+COUNT = Part(
+    [*((_graph(seed),) for seed in range(6)), ({0: {"a": END}},), (plate(),)],
+    truth=_by_layers,
+    observe=lambda function, table: as_int(
+        call(function, Counted(table)), "Se pide cuántos textos hay: un entero."
+    ),
+    said=lambda ours, right, table: (
+        f"Con una tabla de {len(table)} filas dices {ours} y son {right}."
+    ),
+    traps={
+        EACH: _one_by_one,
+        "Dos caracteres que llevan al mismo estado son dos textos: cuentas "
+        "solo uno.": partial(count_texts, same=set),
+        "No todo camino que se para vale: solo el que acaba en «fin».": (
+            partial(count_texts, leaf=lambda state, table: state not in table)
+        ),
+    },
+    otherwise="Prueba con una tabla de tres estados y cuéntalos a mano.",
+)
+
+
+@exercise(
+    "09.4",
+    success="¡Correcto! Caben 160 millones: con espacio y sin él.",
+    traps={
+        **{
+            hint: [(table, advance, count_texts) for table in several]
+            for hint, several in TABLES.items()
+        },
+        **{h: (plate(), w, count_texts) for h, w in ADVANCE.traps.items()},
+        **{h: (plate(), advance, w) for h, w in COUNT.traps.items()},
+    },
+    rights=[
+        (plate(), advance, count_texts),
+        (plate() | {9: {}}, advance, _by_layers),
+    ],
+)
+def _plates(table, function, count):
+    _check_table(table)
+    ADVANCE.grade(function)
+    COUNT.grade(count)
+
+
+# 09.5
+
+STOP = 2
+
+
+def _labelled():
+    long = random_ids(50, 7)[0].tolist()
+    other = random_model(tiny_config(), 4, 0.5)
+    for seed, labels in enumerate(
+        (
+            [[3], [5], [9]],
+            [[3, 4], [3, 4, 5], [7]],
+            [[8, 1, 6], [8, 2], [8], [30, 31, 32, 33]],
+            [[11, 12]],
+            [long[:25], long[25:], long[10:40]],
+            [[0, 0], [0], [0, 0, 0]],
+        )
+    ):
+        ids = random_ids((4, 1, 9)[seed % 3], seed)
+        yield tiny_model() if seed % 2 else other, ids, labels, STOP
+
+
+def _exact(model, ids, labels, end):
+    """Token a token, un forward cada vez, en 64 bits."""
+    totals = []
+    for label in labels:
+        text, total = ids, 0.0
+        for token in (*label, end):
+            logits = model(text).logits[0, -1].double()
+            total += logits.log_softmax(-1)[token]
+            text = torch.cat([text, torch.tensor([[token]])], -1)
+        totals.append(total)
+    return torch.stack(totals).softmax(0)
+
+
+def scored(model, ids, row, shift=1):
+    """Los logits con los que se elige cada token de `row`, `[m, V]`."""
+    logits = model(torch.cat([ids, torch.tensor([row])], -1)).logits[0]
+    return logits[ids.shape[1] - shift :][: len(row)]
+
+
+def distribution(
+    model,
+    ids,
+    labels,
+    end,
+    score=torch.sum,
+    row=lambda label, end, longest: [*label, end],
+    share=lambda totals: totals.softmax(0),
+    norm=lambda logits: logits.log_softmax(-1),
+    shift=1,
+):
+    """Una respuesta de 09.5: `score` resume lo que saca cada token."""
+    longest, totals = max(map(len, labels)), []
+    for label in labels:
+        whole = row(label, end, longest)
+        logs = norm(scored(model, ids, whole, shift))  # [m, V]
+        totals.append(score(logs[range(len(whole)), whole]))
+    return share(torch.stack(totals))
+
+
+def filled(label, end, longest, fill=0):
+    return [*label, end] + [fill] * (longest - len(label))
+
+
+def _batched(model, ids, labels, end):
+    longest = max(map(len, labels))
+    rows = torch.tensor([filled(x, end, longest) for x in labels])  # [k, m]
+    whole = torch.cat([ids.expand(len(rows), -1), rows], -1)
+    logs = model(whole).logits[:, ids.shape[1] - 1 : -1].log_softmax(-1)
+    picked = logs.gather(-1, rows[..., None])[..., 0]  # [k, m]
+    real = [[i <= len(x) for i in range(longest + 1)] for x in labels]
+    return (picked * torch.tensor(real)).sum(-1).softmax(0).tolist()
+
+
+def masked(model, ids, labels, end):
+    """Repartir en cada paso entre los tokens que alguna etiqueta permite."""
+    rows, shares = [(*label, end) for label in labels], []
+    for row in rows:
+        logits, share = scored(model, ids, row), 1.0
+        for i, token in enumerate(row):
+            good = [*{r[i] for r in rows if r[:i] == row[:i]}]
+            share *= logits[i, good].softmax(0)[good.index(token)].item()
+        shares.append(share)
+    return shares
+
+
+def _read_shares(value, model, ids, labels, end):
+    try:
+        value = torch.as_tensor(value).detach().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise Hint("Devuelve un tensor o una lista de números.") from None
+    expect(
+        list(value.shape) == [len(labels)],
+        f"Hay {len(labels)} etiquetas y devuelves forma {list(value.shape)}: "
+        "una probabilidad de cada una.",
+    )
+    return value.nan_to_num(-1)
+
+
+exercise(
+    "09.5",
+    Part(
+        _labelled,
+        truth=_exact,
+        read=_read_shares,
+        near=5e-6,
+        said=lambda ours, right, model, ids, labels, end: say(
+            f"Con etiquetas de {', '.join(str(len(x)) for x in labels)} "
+            "tokens, la variación total respecto a la exacta es {0:.5f}.",
+            (ours - right).abs().sum().item() / 2,
+        ),
+        traps={
+            "Solo miras el primer token, y la etiqueta es entera.": partial(
+                distribution, score=lambda logs: logs[0]
+            ),
+            "Haces la media por token, y la probabilidad de un texto es el "
+            "producto: se suman los logaritmos.": [
+                partial(distribution, score=torch.mean),
+                partial(distribution, score=torch.mean, row=lambda x, *_: x),
+            ],
+            "Los logits de la posición i predicen el token i + 1: estás "
+            "mirando una posición más allá.": partial(distribution, shift=0),
+            "Repartes en cada paso entre lo permitido: es lo que sortea la "
+            "máscara, no la exacta. Puntúa cada etiqueta entera y reparte "
+            "una sola vez.": masked,
+            "Falta el token de fin: sin él, una etiqueta que empieza otra se "
+            "lleva también la suya.": partial(
+                distribution, row=lambda label, *_: label
+            ),
+            "El relleno también suma: quédate con las posiciones de la "
+            "etiqueta y de su fin.": [
+                partial(distribution, row=partial(filled, fill=fill))
+                for fill in (0, STOP)
+            ],
+            "Sumas logits, y cada posición tiene su propia constante: "
+            "log_softmax antes de sumar.": partial(
+                distribution, norm=lambda logits: logits
+            ),
+            "No suman 1: falta repartir entre las etiquetas.": partial(
+                distribution, share=torch.exp
+            ),
+        },
+        otherwise="Puntúa a mano una etiqueta de un token, con su fin. Si "
+        "sale NaN, ¿multiplicas en vez de sumar logaritmos?",
+        rights=[distribution, _batched],
+    ),
+    success="¡Correcto! La distribución exacta, sin sortear nada.",
+)
+
+
+# 09.6
+
+FAR = 10**6
+QUOTED = regex('"[^"]*"')
+NOT_QUOTE = ("byte", frozenset({*range(256)} - {34}))
+
+
+def _away(tokens, state) -> int:
+    """Cuántos tokens faltan, como poco, para que el texto valga."""
+    seen, now, n = {NEVER}, {state} - {NEVER}, 0
+    while now and not any(map(nullable, now)):
+        seen |= now
+        now, n = {after(s, t) for s in now for t in tokens} - seen, n + 1
+    return n if now else FAR
+
+
+def mask(
+    tokens,
+    written,
+    left,
+    rule=QUOTED,
+    more=0,
+    fits=lambda token: True,
+    ends=nullable,
+):
+    """Una máscara de 09.6, con sus fallos."""
+    state = after(rule, written)
+    good = {
+        t
+        for t in tokens
+        if fits(t) and 1 + _away(tokens, after(state, t)) <= left + more
+    }
+    return good | ({"fin"} if ends(state) else set())
+
+
+def is_text(raw) -> bool:
+    return raw.decode("utf-8", "ignore").encode() == raw
+
+
+PIECE = (
+    "«ñ» son dos bytes, C3 B1: lleva un token con la mitad, y mira si se "
+    "permite y qué deja escribir después."
+)
+CROSS = (
+    "Prohibir de más también es un fallo: lleva un token que cruce la "
+    'comilla, como a".'
+)
+ENDING = (
+    "El fin se permite cuando el texto ya vale, y solo entonces: mira las "
+    "dos cosas, y que después no siga nada."
+)
+ROOM = "Pruébala con pocos tokens por delante: tiene que caber el cierre."
+EXACT = "Prueba en el borde: con los tokens justos, y con uno menos."
+RETURNS = "Tu prueba devuelve False en vez de lanzar: escribe assert."
+STRICT = "Pides algo que la buena no cumple: repasa lo que afirmas."
+BAD = {
+    "termina antes de tiempo": (ENDING, {"ends": lambda state: True}),
+    "no deja terminar": (ENDING, {"ends": lambda state: False}),
+    "sigue tras el cierre": (ENDING, {"rule": regex('"[^"]*"[^"]*')}),
+    "olvida el presupuesto": (ROOM, {"more": FAR // 2}),
+    "se pasa del presupuesto en un token": (EXACT, {"more": 1}),
+    "deja sin usar el último token": (EXACT, {"more": -1}),
+    "prohíbe los tokens con medio carácter": (PIECE, {"fits": is_text}),
+    "cierra con un carácter a medias": (
+        PIECE,
+        {"rule": seq(literal('"'), many(NOT_QUOTE), literal('"'))},
+    ),
+    "olvida los tokens que cruzan la comilla": (
+        CROSS,
+        {"fits": lambda t: b'"' not in t or t == b'"'},
+    ),
+}
+MASKS = {"buena": mask} | {
+    name: partial(mask, **change) for name, (_, change) in BAD.items()
+}
+TOKENS = [b'"', b"a", b'a"', b'"a', b"\xc3", b"\xb1", "ñ".encode()]
+STEPS = [
+    (raw, left)
+    for raw in (b"", b'"', b'"a', b'"\xc3', '"ñ'.encode(), b'"a"')
+    for left in (0, 1, 2, 3, 9)
+]
+
+
+def test_mask(ours, tokens=TOKENS, steps=STEPS, seen=set):
+    for written, left in steps:
+        right = mask(tokens, written, left)
+        assert seen(ours(tokens, written, left)) == seen(right)
+
+
+def _by_hand(ours):
+    short, half = [b'"', b"a", b'a"'], [b'"', b"\xc3", b"\xb1"]
+    for tokens, written, left, right in (
+        (short, b'"a', 1, {b'"', b'a"'}),
+        (short, b'"a', 2, {*short}),
+        (short, b"", 1, set()),
+        (short, b'"a"', 5, {"fin"}),
+        (half, b'"', 3, {b'"', b"\xc3"}),
+        (half, b'"\xc3', 3, {b"\xb1"}),
+    ):
+        if ours(tokens, written, left) != right:
+            raise AssertionError(written)
+
+
+def _returns(ours):
+    try:
+        test_mask(ours)
+    except AssertionError:
+        return False
+
+
+def _tested(answer, name) -> str:
+    """«acepta», «rechaza» o «devuelve»: lo que hace con esa máscara."""
+    expect(callable(answer), "Esperaba una función: pasa su nombre.")
+    calls = []
+
+    def tried(tokens, written, left):
+        calls.append(1)
+        return MASKS[name](tokens, written, left)
+
+    def verdict():
+        try:
+            value = answer(tried)
+        except AssertionError:
+            return "rechaza"
+        return (
+            value if value is ... else ("acepta", "devuelve")[value is False]
+        )
+
+    said = call(verdict)
+    expect(
+        bool(calls) or said == "rechaza",
+        "Tu prueba acaba (¿con None?) sin llamar a mask: no prueba nada.",
+    )
+    return said
+
+
+def _tested_said(ours, right, name) -> str:
+    if name == "buena":
+        return "No acepta la máscara buena."
+    return f"Deja pasar una máscara que {name}."
+
+
+def _tested_hint(ours, right, name) -> str:
+    return RETURNS if ours == "devuelve" else BAD.get(name, [STRICT])[0]
+
+
+def some(test):
+    """Una prueba que solo mira algunos pasos."""
+    return partial(test_mask, steps=[s for s in STEPS if test(*s)])
+
+
+exercise(
+    "09.6",
+    Part(
+        [(name,) for name in MASKS],
+        truth=lambda name: "acepta" if name == "buena" else "rechaza",
+        observe=_tested,
+        said=_tested_said,
+        otherwise=_tested_hint,
+        traps={
+            ENDING: [
+                partial(test_mask, seen=lambda allowed: allowed - {"fin"}),
+                some(lambda raw, left: raw != b'"a"'),
+            ],
+            ROOM: some(lambda raw, left: left == 9),
+            EXACT: some(
+                lambda raw, left: left == 9 or (raw, left) == (b"", 0)
+            ),
+            PIECE: partial(test_mask, tokens=[b'"', b"a", b'a"', b"b"]),
+            CROSS: partial(test_mask, tokens=[b'"', b"a", *TOKENS[4:]]),
+            STRICT: partial(test_mask, seen=id),
+            RETURNS: _returns,
+        },
+        rights=[test_mask, _by_hand],
+    ),
+    success="¡Correcto! Tu prueba acepta la buena y caza las nueve malas.",
+)
+
+
+# 09.7
+
+
+def allowed(
+    written,
+    texts,
+    labels,
+    end,
+    alive=True,
+    pick=lambda sizes: sizes,
+    fits=lambda piece: True,
+    closes=lambda whole, written: whole == written,
+):
+    """Una respuesta de 09.7: todo corte que lleva al final de una etiqueta."""
+
+    @cache
+    def spelled(rest):
+        cuts = range(1, len(rest) + 1)
+        found = (rest[:n] in texts and spelled(rest[n:]) for n in cuts)
+        return not rest or any(found)
+
+    good = set()
+    for whole in map(str.encode, labels):
+        if whole.startswith(written):
+            rest = whole[len(written) :]
+            cuts = [rest[:n] for n in range(1, len(rest) + 1)]
+            cuts = [c for c in cuts if c in texts and fits(c)]
+            if alive:
+                cuts = [c for c in cuts if spelled(rest[len(c) :])]
+            good |= {texts[c] for c in pick(cuts)}
+            good |= {end} if closes(whole, written) else set()
+    return good
+
+
+def spellings(raw: bytes, texts: dict):
+    """Todas las maneras de escribir esos bytes con tokens."""
+    if not raw:
+        yield []
+    for n in range(1, len(raw) + 1):
+        if raw[:n] in texts:
+            yield from ([raw[:n], *more] for more in spellings(raw[n:], texts))
+
+
+def _paths(labels, texts, end) -> dict:
+    """Escrito → ids que le siguen en alguna de todas esas maneras."""
+    following = {}
+    for label in labels:
+        for way in spellings(label.encode(), texts):
+            for n in range(len(way) + 1):
+                after_it = following.setdefault(b"".join(way[:n]), set())
+                after_it.add(texts[way[n]] if n < len(way) else end)
+    return following
+
+
+LABELS = ["Pos", "Positiva", "Positivo"], ["ni", "niño", "niña", "no"]
+
+
+def _tables():
+    """Etiquetas, tokens al azar o de verdad, y el id del fin."""
+    for seed in range(12):
+        draw, labels = random.Random(seed), LABELS[seed % 2]
+        raws = [label.encode() for label in labels]
+        cuts = [(i, j) for j in range(1, 9) for i in range(j)]
+        pieces = sorted({raw[i:j] for raw in raws for i, j in cuts} - {b""})
+        pieces = draw.sample(pieces, len(pieces) // 2) + [b"Positivos", b"nox"]
+        ids = draw.sample(range(100), len(pieces) + 1)
+        yield labels, dict(zip(pieces, ids)), ids[-1]
+    yield ["Alta", "Al"], {b"Alta": 0, b"A": 1, b"l": 2, b"t": 3}, 4
+    t = tokenizer("smollm2")
+    ids = {*range(len(t))} - {*t.added_tokens_decoder}
+    yield LABELS[0], {token_bytes(t, i): i for i in ids}, 0
+
+
+@cache
+def _answers() -> list:
+    return [
+        ((written, texts, labels, end), sorted(right))
+        for labels, texts, end in _tables()
+        for written, right in _paths(labels, texts, end).items()
+    ]
+
+
+def _allowed_said(ours, right, written, texts, labels, end) -> str:
+    verb, i = first_id(ours, right)
+    names = {i: raw for raw, i in texts.items()} | {end: "el fin"}
+    return (
+        f"Con {labels} y {written!r} escrito, {verb} {names.get(i, i)!r}, "
+        f"el id {i}."
+    )
+
+
+def _one_label(written, texts, labels, end):
+    whole = [x for x in labels if x.encode().startswith(written)]
+    return allowed(written, texts, whole[:1], end)
+
+
+def _alone(written, texts, labels, end):
+    """El fin, solo si ninguna otra sigue; y en otro caso, si la hay."""
+    several = [x for x in labels if x.encode().startswith(written)]
+    good = allowed(written, texts, labels, end)
+    return good - {end} if len(several) > 1 else good
+
+
+exercise(
+    "09.7",
+    Part(
+        lambda: [case for case, _ in _answers()],
+        truth=lambda written, texts, labels, end: sorted(
+            _paths(labels, texts, end)[written]
+        ),
+        read=id_set,
+        said=_allowed_said,
+        traps={
+            "Dejas el trozo más largo de cada etiqueta, y vale cualquier "
+            "corte.": partial(allowed, pick=lambda cuts: cuts[-1:]),
+            "Ese token deja un resto que ningún token sabe escribir: antes "
+            "de permitirlo, mira si se llega al final.": partial(
+                allowed, alive=False
+            ),
+            "Falta el fin de la etiqueta corta: que otra siga no le quita "
+            "ser etiqueta.": _alone,
+            "El fin va solo cuando lo escrito es una etiqueta entera.": (
+                partial(allowed, closes=lambda whole, written: True)
+            ),
+            "Hay tokens con medio carácter, y también escriben la etiqueta: "
+            "trabaja con bytes.": partial(allowed, fits=is_text),
+            "Te quedas en la primera etiqueta que encaja, y son todas.": (
+                _one_label
+            ),
+        },
+        otherwise="Escribe a mano los cortes de la etiqueta más corta.",
+        rights=[
+            allowed,
+            lambda w, texts, labels, end: [*allowed(w, texts, labels, end)],
+        ],
+    ),
+    success="¡Correcto! Todos los cortes, y ninguno sin salida.",
+)
