@@ -5,62 +5,16 @@ enumerar: los días del año, las matrículas, los cortes de una etiqueta.
 """
 
 import random
-import re
 from functools import partial
 
 import numpy as np
 import torch
 
-from .. import CourseError
-from ..grammar import (
-    NEVER,
-    derive,
-    first_bytes,
-    many,
-    nullable,
-    regex,
-    seq,
-    shortest,
-)
-from ..grammar import text as literal
+from .. import CourseError, grammar
+from ..grammar import NEVER, derive, nullable, regex
 from ..tokens import token_bytes
-from .answers09 import (
-    D28,
-    DATE,
-    DEAD,
-    DIGITS,
-    END,
-    FAR,
-    LETTERS,
-    MONTH,
-    NOT_QUOTE,
-    advance,
-    after,
-    allowed,
-    by_pattern,
-    by_text,
-    count_texts,
-    distribution,
-    either,
-    exact,
-    filled,
-    in_bytes,
-    is_digits,
-    is_text,
-    lower,
-    mask,
-    masked,
-    no_short_end,
-    one_by_one,
-    only_first,
-    overlaps,
-    paths,
-    plate,
-    returning,
-    safe,
-    test_mask,
-    test_raising,
-)
+from . import answers09 as given
+from .answers09 import DATE, DIGITS, END, LETTERS, after, plate, safe
 from .bench import odd_tokenizer, random_ids, tiny_model, tokenizer
 from .kit import Hint, Part, as_int, call, exercise, expect, say
 
@@ -97,29 +51,15 @@ exercise(
     "09.1",
     Part(
         lambda: [(odd_tokenizer(),), (tokenizer("smollm2"),)],
-        truth=lambda t: sorted(in_bytes(t)),
+        truth=lambda t: sorted(given.in_bytes(t)),
         read=id_set,
         said=_digits_said,
-        traps={
-            "isdigit, isdecimal y \\d también aceptan «²» o cifras de otras "
-            "escrituras: compara con las diez de siempre.": either(
-                str.isdigit, str.isdecimal, re.compile(r"\d+").fullmatch
-            ),
-            "Un espacio o un salto pegados a la cifra también se escriben: "
-            "no los quites antes de mirar.": either(
-                lambda s: is_digits(s.strip()), re.compile(r"[0-9]+$").match
-            ),
-            "Que lleve una cifra no basta: lo tienen que ser todos sus "
-            "caracteres.": either(lambda s: {*s} & {*DIGITS}),
-            "Un token añadido es una marca aunque su nombre sea de cifras: "
-            "mira added_tokens_decoder.": by_text(is_digits, added=True),
-            "Hay tokens con varias cifras: recorre el vocabulario entero.": [
-                lambda t: t.convert_tokens_to_ids([*DIGITS]),
-                by_text(lambda s: s and s in DIGITS),
-            ],
-        },
+        traps=given.DIGIT_TRAPS,
         otherwise="Imprime los bytes de ese token con token_bytes.",
-        rights=[in_bytes, lambda t: torch.tensor(by_text(is_digits)(t))],
+        rights=[
+            given.in_bytes,
+            lambda t: torch.tensor(given.by_text(given.is_digits)(t)),
+        ],
     ),
     success="¡Correcto! Y vale para un tokenizador que no conocías.",
 )
@@ -174,34 +114,10 @@ exercise(
         truth=safe,
         read=_mask,
         said=_ban_said,
-        traps={
-            "Solo miras el token que llega, y la palabra puede haber empezado "
-            "en lo ya escrito.": [
-                lambda _, ts, word: safe(b"", ts, word),
-                lambda _, ts, word: [t.strip() != word.encode() for t in ts],
-            ],
-            "Las mayúsculas se te escapan: iguala el texto y la palabra.": [
-                partial(safe, low=lambda raw: raw.decode("utf-8", "replace")),
-                partial(safe, fold=str),
-            ],
-            "bytes.lower() solo conoce de la A a la Z, y «Ñ» se queda en "
-            "«Ñ»: descodifica antes.": lambda w, ts, word: [
-                word.lower().encode() not in (w + t).lower() for t in ts
-            ],
-            'errors="ignore" borra los bytes sueltos y junta lo que no iba '
-            "junto: hay otra opción, que deja una marca.": partial(
-                safe, low=partial(lower, errors="ignore")
-            ),
-            "Prohíbes lo que solo empieza la palabra y puede seguir de otra "
-            "manera: cae el token que la completa.": overlaps,
-            "La palabra cuenta también dentro de otra: «asesino» lleva "
-            "«no».": lambda w, ts, word: [
-                not re.search(rf"\b{word}\b", lower(w + t), re.I) for t in ts
-            ],
-        },
+        traps=given.BAN_TRAPS,
         otherwise="Junta los bytes de lo escrito y los del token: ¿está ahí "
         "la palabra?",
-        rights=[safe, by_pattern],
+        rights=[safe, given.by_pattern],
     ),
     success="¡Correcto! No se escapa por ningún corte, ni prohíbes de más.",
 )
@@ -231,19 +147,22 @@ NOT_DAYS = {  # pista → textos que no valen y patrones que la merecen
     ),
     "No hay más de doce meses: mira qué sigue al 1.": (
         "01/13 01/19 28/20 01/99",
-        [f"{D28}/[01][1-9]|" + DATE, DATE + "|01/1[0-9]"],
+        [f"{given.D28}/[01][1-9]|" + DATE, DATE + "|01/1[0-9]"],
     ),
     "Ningún mes pasa del día 31: mira qué sigue al 3.": (
         "32/01 39/12 40/01 99/01",
-        [f"(0[1-9]|[1-3][0-9])/{MONTH}", DATE + "|3[12]/01"],
+        [f"(0[1-9]|[1-3][0-9])/{given.MONTH}", DATE + "|3[12]/01"],
     ),
     "El año no es bisiesto: febrero acaba el 28.": (
         "29/02 30/02 31/02",
-        [f"(0[1-9]|[12][0-9]|3[01])/{MONTH}", DATE.replace("[13-", "[1-")],
+        [
+            f"(0[1-9]|[12][0-9]|3[01])/{given.MONTH}",
+            DATE.replace("[13-", "[1-"),
+        ],
     ),
     "Hay cuatro meses de 30 días: mira cuáles.": (
         "31/04 31/06 31/09 31/11",
-        [f"{D28}/{MONTH}|(29|3[01])/(0[13-9]|1[0-2])"],
+        [f"{given.D28}/{given.MONTH}|(29|3[01])/(0[13-9]|1[0-2])"],
     ),
 }
 
@@ -254,12 +173,13 @@ def accepted(rule):
     while stack:
         raw, rest = stack.pop()
         if len(raw) > 5:
-            end = shortest(rest)
+            end = grammar.shortest(rest)
             yield from [] if end is None else [raw + end]
             continue
         if nullable(rest):
             yield raw
-        for byte in sorted(frozenset().union(*first_bytes(rest)))[::-1]:
+        first = frozenset().union(*grammar.first_bytes(rest))
+        for byte in sorted(first, reverse=True):
             left = derive(rest, byte)
             stack += [(raw + bytes([byte]), left)] if left != NEVER else []
 
@@ -305,29 +225,6 @@ def _dates(pattern):
 
 # 09.4
 
-EACH = (
-    "Recorres los textos uno a uno: apunta cuántos acaban bien desde cada "
-    "estado, y no los cuentes dos veces."
-)
-
-
-STRANGE = "Solo valen las veinte consonantes: ni vocales, ni Ñ, ni Q."
-SHAPE = "Son cuatro cifras, un espacio como mucho, y tres letras."
-VALID = "Es una matrícula: el espacio va o no va, y valen veinte consonantes."
-TABLES = {
-    STRANGE: [plate(LETTERS + c) for c in ("AEIOU", "Ñ", "Q", "b")],
-    SHAPE: [
-        *(plate(r4={" ": 4}), plate(r5={" ": 5}), plate(r0={" ": 0})),
-        plate(r3=dict.fromkeys(LETTERS, 6)),
-        plate(r6=dict.fromkeys(LETTERS, END)),
-        plate(fin=dict.fromkeys(LETTERS, END)),
-    ],
-    VALID: [
-        *(plate(LETTERS[:-1]), plate(r2={"7": DEAD}), plate(r4={" ": DEAD})),
-        plate(r4=dict.fromkeys(LETTERS, DEAD)),
-    ],
-}
-
 
 def _check_table(table) -> None:
     rows = table.values() if isinstance(table, dict) else [None]
@@ -341,12 +238,15 @@ def _check_table(table) -> None:
     right, seen, queue = plate(), {(0, 0)}, [("", 0, 0)]
     for text, ours, theirs in queue:  # del más corto al más largo
         verb = "Acepta" if ours == END else "No acepta"
-        hint = VALID if theirs == END else SHAPE
+        hint = given.VALID if theirs == END else given.SHAPE
         if {*text} - {*DIGITS, *LETTERS, " "}:
-            hint = STRANGE
+            hint = given.STRANGE
         expect((ours == END) == (theirs == END), f"{verb} «{text}». {hint}")
         for c in sorted({*table.get(ours, {}), *right.get(theirs, {})}):
-            pair = advance(table, ours, c), advance(right, theirs, c)
+            pair = (
+                given.advance(table, ours, c),
+                given.advance(right, theirs, c),
+            )
             if pair not in seen:
                 seen.add(pair)
                 queue.append((text + c, *pair))
@@ -359,7 +259,7 @@ class Counted(dict):
 
     def get(self, *where):
         self.reads += 1
-        expect(self.reads < 20_000, f"Lees más de 20 000 filas. {EACH}")
+        expect(self.reads < 20_000, f"Lees más de 20 000 filas. {given.EACH}")
         return super().get(*where)
 
     def __getitem__(self, state):
@@ -382,33 +282,28 @@ ADVANCE = Part(
         for state, texts in {
             0: "|1|12|1234 BCD|1234BCD|A1",
             2: "34 B|34B|3 4B|3|34  B|34 BCDF",
-            **{4: " ", 7: "D|DD", END: "|B", 6: "A", 3: "44", DEAD: "|1"},
+            **{
+                4: " ",
+                7: "D|DD",
+                END: "|B",
+                6: "A",
+                3: "44",
+                given.DEAD: "|1",
+            },
         }.items()
         for text in texts.split("|")
     ],
-    truth=lambda *case: [advance(*case)],
+    truth=lambda *case: [given.advance(*case)],
     read=lambda value, *_: [value],
     said="Desde {1!r}, con {2!r}, das {ours[0]!r} y es {right[0]!r}.",
-    traps={
-        "Miras solo el primer carácter, y un token puede llevar varios.": (
-            lambda table, state, text: advance(table, state, text[:1])
-        ),
-        "Buscas el token entero en la fila, y la fila va de un carácter: "
-        "recórrelo.": lambda table, state, text: (
-            table.get(state, {}).get(text, DEAD) if text else state
-        ),
-        "Un carácter que no cabe no se salta: de ahí ya no se sale.": partial(
-            advance, lost=lambda state: state
-        ),
-        "Empiezas siempre en 0, y el token llega a mitad del texto.": (
-            lambda table, state, text: advance(table, 0, text)
-        ),
-    },
+    traps=given.ADVANCE_TRAPS,
     otherwise="Sigue la tabla con el dedo: ¿en qué carácter te separas?",
 )
 COUNT = Part(
     [*((_graph(seed),) for seed in range(6)), ({0: {"a": END}},), (plate(),)],
-    truth=lambda table: 160_000_000 if table == plate() else one_by_one(table),
+    truth=lambda table: (
+        160_000_000 if table == plate() else given.one_by_one(table)
+    ),
     observe=lambda function, table: as_int(
         call(function, Counted(table)),
         "Se pide cuántos textos hay: un entero.",
@@ -416,14 +311,7 @@ COUNT = Part(
     said=lambda ours, right, table: (
         f"Con una tabla de {len(table)} filas dices {ours} y son {right}."
     ),
-    traps={
-        EACH: one_by_one,
-        "Dos caracteres que llevan al mismo estado son dos textos: cuentas "
-        "solo uno.": partial(count_texts, same=set),
-        "No todo camino que se para vale: solo el que acaba en «fin».": (
-            partial(count_texts, leaf=lambda state, table: state not in table)
-        ),
-    },
+    traps=given.COUNT_TRAPS,
     otherwise="Prueba con una tabla de tres estados y cuéntalos a mano.",
 )
 
@@ -433,15 +321,20 @@ COUNT = Part(
     success="¡Correcto! Caben 160 millones: con espacio y sin él.",
     traps={
         **{
-            hint: [(table, advance, count_texts) for table in several]
-            for hint, several in TABLES.items()
+            hint: [
+                (table, given.advance, given.count_texts) for table in several
+            ]
+            for hint, several in given.TABLES.items()
         },
-        **{h: (plate(), w, count_texts) for h, w in ADVANCE.traps.items()},
-        **{h: (plate(), advance, w) for h, w in COUNT.traps.items()},
+        **{
+            h: (plate(), w, given.count_texts)
+            for h, w in ADVANCE.traps.items()
+        },
+        **{h: (plate(), given.advance, w) for h, w in COUNT.traps.items()},
     },
     rights=[
-        (plate(), advance, count_texts),
-        (plate() | {9: {}}, advance, count_texts),
+        (plate(), given.advance, given.count_texts),
+        (plate() | {9: {}}, given.advance, given.count_texts),
     ],
 )
 def _plates(table, function, count):
@@ -451,9 +344,6 @@ def _plates(table, function, count):
 
 
 # 09.5
-
-STOP = 2
-
 
 LONG = random_ids(50, 7)[0].tolist()
 LABELLED = [
@@ -483,10 +373,15 @@ exercise(
     "09.5",
     Part(
         lambda: [
-            (tiny_model(i % 2), random_ids((4, 1, 9)[i % 3], i), labels, STOP)
+            (
+                tiny_model(i % 2),
+                random_ids((4, 1, 9)[i % 3], i),
+                labels,
+                given.STOP,
+            )
             for i, labels in enumerate(LABELLED)
         ],
-        truth=exact,
+        truth=given.exact,
         read=_read_shares,
         near=5e-6,
         said=lambda ours, right, model, ids, labels, end: say(
@@ -494,39 +389,10 @@ exercise(
             "tokens, la variación total respecto a la exacta es {0:.5f}.",
             (ours - right).abs().sum().item() / 2,
         ),
-        traps={
-            "Solo miras el primer token, y la etiqueta es entera.": partial(
-                distribution, score=lambda logs: logs[0]
-            ),
-            "Haces la media por token, y la probabilidad de un texto es el "
-            "producto: se suman los logaritmos.": partial(
-                distribution, score=torch.mean
-            ),
-            "Los logits de la posición i predicen el token i + 1: estás "
-            "mirando una posición más allá.": partial(distribution, shift=0),
-            "Repartes en cada paso entre lo permitido: es lo que sortea la "
-            "máscara, no la exacta. Puntúa cada etiqueta entera y reparte "
-            "una sola vez.": masked,
-            "Falta el token de fin: sin él, una etiqueta que empieza otra se "
-            "lleva también la suya.": partial(
-                distribution, row=lambda label, *_: label
-            ),
-            "El relleno también suma: quédate con las posiciones de la "
-            "etiqueta y de su fin.": [
-                partial(distribution, row=partial(filled, fill=fill))
-                for fill in (0, STOP)
-            ],
-            "Sumas logits, y cada posición tiene su propia constante: "
-            "log_softmax antes de sumar.": partial(
-                distribution, norm=lambda logits: logits
-            ),
-            "No suman 1: falta repartir entre las etiquetas.": partial(
-                distribution, share=torch.exp
-            ),
-        },
+        traps=given.SHARE_TRAPS,
         otherwise="Puntúa a mano una etiqueta de un token, con su fin. Si "
         "sale NaN, ¿multiplicas en vez de sumar logaritmos?",
-        rights=[distribution, exact],
+        rights=[given.distribution, given.exact],
     ),
     success="¡Correcto! La distribución exacta, sin sortear nada.",
 )
@@ -535,41 +401,9 @@ exercise(
 # 09.6
 
 
-PIECE = (
-    "«ñ» son dos bytes, C3 B1: lleva un token con la mitad, y mira si se "
-    "permite y qué deja escribir después."
-)
-CROSS = (
-    "Prohibir de más también es un fallo: lleva un token que cruce la "
-    'comilla, como a".'
-)
-ENDING = (
-    "El fin se permite cuando el texto ya vale, y solo entonces: mira las "
-    "dos cosas, y que después no siga nada."
-)
-ROOM = "Pruébala con pocos tokens por delante: tiene que caber el cierre."
-EXACT = "Prueba en el borde: con los tokens justos, y con uno menos."
-RETURNS = "Tu prueba devuelve False en vez de lanzar: escribe assert."
-STRICT = "Pides algo que la buena no cumple: repasa lo que afirmas."
-BAD = {
-    "termina antes de tiempo": (ENDING, {"ends": lambda state: True}),
-    "no deja terminar": (ENDING, {"ends": lambda state: False}),
-    "sigue tras el cierre": (ENDING, {"rule": regex('"[^"]*"[^"]*')}),
-    "olvida el presupuesto": (ROOM, {"more": FAR // 2}),
-    "se pasa del presupuesto en un token": (EXACT, {"more": 1}),
-    "deja sin usar el último token": (EXACT, {"more": -1}),
-    "prohíbe los tokens con medio carácter": (PIECE, {"fits": is_text}),
-    "cierra con un carácter a medias": (
-        PIECE,
-        {"rule": seq(literal('"'), many(NOT_QUOTE), literal('"'))},
-    ),
-    "olvida los tokens que cruzan la comilla": (
-        CROSS,
-        {"fits": lambda t: b'"' not in t or t == b'"'},
-    ),
-}
-MASKS = {"buena": mask} | {
-    name: partial(mask, **change) for name, (_, change) in BAD.items()
+MASKS = {"buena": given.mask} | {
+    name: partial(given.mask, **change)
+    for name, (_, change) in given.BAD.items()
 }
 
 
@@ -587,9 +421,9 @@ def _tested(answer, name) -> str:
             value = answer(tried)
         except AssertionError:
             return "rechaza"
-        return (
-            value if value is ... else ("acepta", "devuelve")[value is False]
-        )
+        if value is False:
+            return "devuelve"
+        return value if value is ... else "acepta"
 
     said = call(verdict)
     expect(
@@ -606,7 +440,11 @@ def _tested_said(ours, right, name) -> str:
 
 
 def _tested_hint(ours, right, name) -> str:
-    return RETURNS if ours == "devuelve" else BAD.get(name, [STRICT])[0]
+    return (
+        given.RETURNS
+        if ours == "devuelve"
+        else given.BAD.get(name, [given.STRICT])[0]
+    )
 
 
 exercise(
@@ -617,16 +455,8 @@ exercise(
         observe=_tested,
         said=_tested_said,
         otherwise=_tested_hint,
-        traps={
-            ENDING: partial(test_mask, skip=[0]),
-            ROOM: partial(test_mask, skip=[2, 3]),
-            EXACT: partial(test_mask, skip=[2]),
-            PIECE: partial(test_mask, skip=[4, 5]),
-            CROSS: partial(test_mask, skip=[1, 2]),
-            STRICT: partial(test_mask, wrong=[1]),
-            RETURNS: returning,
-        },
-        rights=[test_mask, test_raising],
+        traps=given.TEST_TRAPS,
+        rights=[given.test_mask, given.test_raising],
     ),
     success="¡Correcto! Tu prueba acepta la buena y caza las nueve malas.",
 )
@@ -669,35 +499,20 @@ exercise(
         lambda: [
             (written, texts, labels, end)
             for labels, texts, end in _tables()
-            for written in paths(labels, texts, end)
+            for written in given.paths(labels, texts, end)
         ],
         truth=lambda written, texts, labels, end: sorted(
-            paths(labels, texts, end)[written]
+            given.paths(labels, texts, end)[written]
         ),
         read=id_set,
         said=_allowed_said,
-        traps={
-            "Dejas el trozo más largo de cada etiqueta, y vale cualquier "
-            "corte.": partial(allowed, pick=lambda cuts: cuts[-1:]),
-            "Ese token deja un resto que ningún token sabe escribir: antes "
-            "de permitirlo, mira si se llega al final.": partial(
-                allowed, alive=False
-            ),
-            "Falta el fin de la etiqueta corta: que otra siga no le quita "
-            "ser etiqueta.": no_short_end,
-            "El fin va solo cuando lo escrito es una etiqueta entera.": (
-                partial(allowed, closes=lambda whole, written: True)
-            ),
-            "Hay tokens con medio carácter, y también escriben la etiqueta: "
-            "trabaja con bytes.": partial(allowed, fits=is_text),
-            "Te quedas en la primera etiqueta que encaja, y son todas.": (
-                only_first
-            ),
-        },
+        traps=given.CUT_TRAPS,
         otherwise="Escribe a mano los cortes de la etiqueta más corta.",
         rights=[
-            allowed,
-            lambda w, texts, labels, end: [*allowed(w, texts, labels, end)],
+            given.allowed,
+            lambda w, texts, labels, end: [
+                *given.allowed(w, texts, labels, end)
+            ],
         ],
     ),
     success="¡Correcto! Todos los cortes, y ninguno sin salida.",
