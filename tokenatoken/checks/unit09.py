@@ -67,8 +67,11 @@ exercise(
 
 # 09.2
 
-PIECES = "no|No| NO|n|N|o|O|asesino|nada|n o|ni|NI|sino|ño|ÑO|Ñ|ñ| |o?|niÑO|x"
-PIECES = PIECES.encode().split(b"|") + [b"\xc3", b"\xb1", b"\x91o", b"\xff"]
+PIECES = [
+    *(b"no", b"No", b" NO", b"n", b"N", b"o", b"O", b"asesino", b"nada"),
+    *(b"n o", b"ni", b"NI", b" ", b"x", b"\xc3", b"\xb1", b"\x91o", b"\xff"),
+    *map(str.encode, ("ño", "ÑO", "ñ", "Ñ", "sino", "o?", "niÑO")),
+]
 
 
 def _walks():
@@ -428,7 +431,7 @@ def _tested(answer, name) -> str:
     said = call(verdict)
     expect(
         bool(calls) or said == "rechaza",
-        "Tu prueba acaba (¿con None?) sin llamar a mask: no prueba nada.",
+        "Tu prueba acaba (¿con None?) sin llamar a mask(): no prueba nada.",
     )
     return said
 
