@@ -172,6 +172,21 @@ MUTANTS = {
                 not answers09.lower(w + t).endswith(word.lower()) for t in ts
             ]
         ),
+        "con barras": wrong(
+            partial(
+                safe,
+                low=lambda r: r.decode("utf-8", "backslashreplace").lower(),
+            )
+        ),
+        "sin escapar": wrong(
+            lambda w, ts, word: [
+                not re.search(word, answers09.lower(w + t), re.I) for t in ts
+            ]
+        ),
+        "ventana de n bytes": wrong(
+            lambda w, ts, word: safe(w[-len(word) :], ts, word)
+        ),
+        "ventana de cuatro": wrong(lambda w, *rest: safe(w[-4:], *rest)),
         "tres formas": wrong(
             lambda w, ts, word: [
                 not any(
@@ -219,6 +234,16 @@ MUTANTS = {
             plate(), advance, lambda table: sum(map(len, table.values()))
         ),
         "texto": wrong(plate(), advance, lambda t: "8", says="entero"),
+        "sobre una copia": wrong(
+            plate(),
+            advance,
+            lambda t: answers09.one_by_one(dict(t)),
+            says="20 000",
+        ),
+        "listas": wrong({0: {"1": [1]}}, advance, count_texts, says="TABLE"),
+        "tensor": wrong(
+            plate(), lambda *a: torch.ones(2), count_texts, says="estado"
+        ),
     },
     "09.5": {
         "uniforme": wrong(

@@ -70,7 +70,7 @@ exercise(
 PIECES = [
     *(b"no", b"No", b" NO", b"n", b"N", b"o", b"O", b"asesino", b"nada"),
     *(b"n o", b"ni", b"NI", b" ", b"x", b"\xc3", b"\xb1", b"\x91o", b"\xff"),
-    *map(str.encode, ("ño", "ÑO", "ñ", "Ñ", "sino", "o?", "niÑO")),
+    *map(str.encode, ("ño", "ÑO", "ñ", "Ñ", "sino", "o?", "niÑO", "A")),
 ]
 
 
@@ -80,6 +80,8 @@ def _walks():
         yield from ((written, PIECES, word) for word in ("no", "No"))
     for written in (b"ni", b"NI", b"ni\xc3", b"Ni\xc3", "niñ".encode()):
         yield written, PIECES, "niño"
+    yield from ((b"", PIECES, word) for word in ("x", "o?", "."))
+    yield "Mi ñoñerí".encode(), PIECES, "Ñoñería"
     for seed, word in enumerate(("niño", "Anana", "aa", "¿QUÉ", "y no")):
         draw, written, tokens = random.Random(seed), b"", [b" "]
         for _ in range(16):
@@ -234,6 +236,7 @@ def _check_table(table) -> None:
     expect(
         all(isinstance(row, dict) for row in rows)
         and all(isinstance(c, str) and len(c) == 1 for r in rows for c in r)
+        and all(s.__hash__ for row in rows for s in row.values())
         and 0 in table,
         "TABLE va de estado a fila, y una fila, de un carácter (un texto) a "
         "un estado. La de 0 tiene que estar.",
@@ -255,19 +258,30 @@ def _check_table(table) -> None:
                 queue.append((text + c, *pair))
 
 
-class Counted(dict):
-    """Una tabla que cuenta cuántas filas se le leen."""
+class Row(dict):
+    """Una fila de la tabla; entre todas cuentan cuántas veces se recorren."""
 
     reads = 0
 
-    def get(self, *where):
-        self.reads += 1
-        expect(self.reads < 20_000, f"Lees más de 20 000 filas. {given.EACH}")
-        return super().get(*where)
+    def _read(self, what):
+        Row.reads += 1
+        expect(Row.reads < 20_000, f"Lees más de 20 000 filas. {given.EACH}")
+        return what()
 
-    def __getitem__(self, state):
-        row = self.get(state)
-        return super().__getitem__(state) if row is None else row
+    def __iter__(self):
+        return self._read(super().__iter__)
+
+    def values(self):
+        return self._read(super().values)
+
+    def items(self):
+        return self._read(super().items)
+
+
+def _counted(function, table) -> int:
+    Row.reads = 0
+    value = call(function, {state: Row(row) for state, row in table.items()})
+    return as_int(value, "Se pide cuántos textos hay: un entero.")
 
 
 def _graph(seed: int) -> dict:
@@ -277,6 +291,14 @@ def _graph(seed: int) -> dict:
         state: {c: draw.choice(order[i + 1 :]) for c in draw.sample("xyzw", 3)}
         for i, state in enumerate(order[:-2])
     }
+
+
+def _state(value, *_) -> list:
+    expect(
+        isinstance(value, int | str),
+        "advance devuelve un estado de esa tabla, o -1.",
+    )
+    return [value]
 
 
 ADVANCE = Part(
@@ -297,7 +319,7 @@ ADVANCE = Part(
         for text in texts.split("|")
     ],
     truth=lambda *case: [given.advance(*case)],
-    read=lambda value, *_: [value],
+    read=_state,
     said="Desde {1!r}, con {2!r}, das {ours[0]!r} y es {right[0]!r}.",
     traps=given.ADVANCE_TRAPS,
     otherwise="Sigue la tabla con el dedo: ¿en qué carácter te separas?",
@@ -307,10 +329,7 @@ COUNT = Part(
     truth=lambda table: (
         160_000_000 if table == plate() else given.one_by_one(table)
     ),
-    observe=lambda function, table: as_int(
-        call(function, Counted(table)),
-        "Se pide cuántos textos hay: un entero.",
-    ),
+    observe=_counted,
     said=lambda ours, right, table: (
         f"Con una tabla de {len(table)} filas dices {ours} y son {right}."
     ),
