@@ -114,9 +114,14 @@ BAN_TRAPS = {
     ),
     "Prohíbes lo que solo empieza la palabra y puede seguir de otra "
     "manera: cae el token que la completa.": overlaps,
-    "La palabra cuenta también dentro de otra: «asesino» lleva "
-    "«no».": lambda w, ts, word: [
-        not re.search(rf"\b{word}\b", lower(w + t), re.I) for t in ts
+    "La palabra cuenta también dentro de otra: «asesino» lleva «no».": [
+        lambda w, ts, word: [
+            not re.search(rf"\b{re.escape(word)}\b", lower(w + t), re.I)
+            for t in ts
+        ],
+        lambda w, ts, word: [
+            word.lower() not in lower(w + t).split() for t in ts
+        ],
     ],
 }
 
@@ -283,9 +288,10 @@ SHARE_TRAPS = {
         distribution, score=lambda logs: logs[0]
     ),
     "Haces la media por token, y la probabilidad de un texto es el "
-    "producto: se suman los logaritmos.": partial(
-        distribution, score=torch.mean
-    ),
+    "producto: se suman los logaritmos.": [
+        partial(distribution, score=torch.mean, row=row)
+        for row in (lambda x, end, _: [*x, end], lambda x, *_: x)
+    ],
     "Los logits de la posición i predicen el token i + 1: estás "
     "mirando una posición más allá.": partial(distribution, shift=0),
     "Repartes en cada paso entre lo permitido: es lo que sortea la "

@@ -296,7 +296,7 @@ def _graph(seed: int) -> dict:
 def _state(value, *_) -> list:
     expect(
         isinstance(value, int | str),
-        "advance devuelve un estado de esa tabla, o -1.",
+        "advance() devuelve un estado de esa tabla, o -1.",
     )
     return [value]
 
