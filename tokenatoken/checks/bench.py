@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from ..model import load_tokenizer
-from ..tokens import encode
+from ..tokens import byte_alphabet, encode
 from .kit import Hint, expect
 
 PARAGRAPH = (
@@ -24,6 +24,24 @@ TINY = 97  # el vocabulario del modelo diminuto
 def tokenizer(name: str = "qwen2.5-coder-0.5b"):
     """El tokenizador de ese nombre, cargado una sola vez."""
     return load_tokenizer(name)
+
+
+@cache
+def odd_tokenizer():
+    """Un BPE de bytes con cifras que se juntan y un añadido con cifras."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {b: c for c, b in byte_alphabet().items()}
+    odd = "12|007|2024| 5|1 |\n7|0\n|3.|²|٣|½|１|1a|-1|x7|١٢|1\xa0"
+    pieces = odd.encode().split(b"|")
+    pieces += [bytes([b]) for b in reversed(range(256))]
+    vocab = {"".join(map(letters.get, p)): i for i, p in enumerate(pieces)}
+    core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_tokens(["911"])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<fin>")
 
 
 def count_tokens(text: str) -> int:
