@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch aún no se ha importado
 FIRST = (
     "notebooks/07",
     "notebooks/08",
+    "notebooks/09",
     "notebooks/05",
     "notebooks/06",
     "notebooks/",

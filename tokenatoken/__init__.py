@@ -9,6 +9,8 @@ carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
     generation · text       el bucle, paso a paso · su texto, sin partir letras
     measure · measurements  cronometrar · guardar y comparar
     chat · calls            una conversación como ids · leer una llamada
+    grammar · schema        qué textos valen, byte a byte · un JSON Schema
+    constrained             elegir solo lo que acaba en un texto válido
     model/    del archivo al modelo cargado
     show/     figuras y exploradores
     checks/   la corrección de los laboratorios

@@ -26,6 +26,7 @@ CONTROLS = {
     "06_kv_cache.ipynb": dict(slider=1),
     "07_cronometro.ipynb": dict(slider=4),
     "08_chat.ipynb": dict(text=2, select=2),
+    "09_control.ipynb": dict(slider=2, select=1),
 }
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {

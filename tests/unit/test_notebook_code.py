@@ -1,8 +1,10 @@
 """Lo que definen las celdas y lo que exporta el ayudante dan lo mismo."""
 
 import ast
+import copy
 import json
 import math
+import random
 import re
 import statistics
 import time
@@ -15,9 +17,18 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.utils import get_json_schema
 
-from tokenatoken import calls, chat, forward, generation, sampling
+from tokenatoken import (
+    calls,
+    chat,
+    constrained,
+    forward,
+    generation,
+    grammar,
+    sampling,
+)
 from tokenatoken import text as text_module
 from tokenatoken.cache import make_cache
+from tokenatoken.grammar import regex
 from tokenatoken.model import load_tokenizer
 
 from . import test_cache
@@ -275,3 +286,108 @@ def test_the_chat_of_unit_08():
         ]
         processed = [s.processed for s in steps]
         assert processed[1:] == [1, 1, 1]
+
+
+UNIT9 = definitions(
+    "09_control.ipynb",
+    *("seq", "alt", "many", "can_end", "derive", "automaton", "read"),
+    *("next_states", "valid", "in_time", "Masked", "nested", "options"),
+    *("exact", "stepwise"),
+)
+UNIT9 |= dict(EMPTY=grammar.EMPTY, NEVER=grammar.NEVER, np=np)
+SMALL = copy.deepcopy(load_tokenizer("smollm2"))
+SMALL.eos_token = "<|im_end|>"
+FORMS = {
+    "objeto": r'\{"n": ?"([^"\\\\\x00-\x1f]|\\\\n){0,4}", ?"e": ?-?[0-9]+\}',
+    "repeticiones": "(ab?){2,3}[ñ€😀]*",
+    "fecha": "[0-9]{4}-(0[1-9]|1[0-2])",
+}
+
+
+@pytest.mark.parametrize("pattern", FORMS.values(), ids=FORMS)
+def test_the_automaton_of_unit_09(pattern):
+    """Mismo lenguaje, mismos tokens en cada estado, misma distancia."""
+    states, table = UNIT9["automaton"](regex(pattern))
+    words = constrained.vocabulary(SMALL)
+    ours = constrained.Automaton(regex(pattern), words)
+    size = len(SMALL)
+    texts = [b""] * size
+    for text, token in words.texts.items():
+        texts[token] = text
+    sizes = np.array([len(text) for text in texts])
+    columns = np.zeros((sizes.max(), size), int)
+    for i, text in enumerate(texts):
+        columns[: len(text), i] = list(text)
+    UNIT9.update(table=table, SIZES=sizes, COLUMNS=columns)
+    generator = random.Random(0)
+    for _ in range(30):
+        here, there = 0, ours.start
+        for _ in range(12):
+            after = UNIT9["next_states"](here)
+            row = ours.row(there)
+            assert np.array_equal(
+                np.flatnonzero(after >= 0), row.ids.sort().values.numpy()
+            )
+            assert UNIT9["can_end"](states[here]) == ours.done(there)
+            if not len(row.ids):
+                break
+            token = generator.choice(row.ids.tolist())
+            here, there = after[token], ours.read(there, token)
+
+
+def test_the_mask_of_unit_09_is_that_of_the_helper():
+    states, table = UNIT9["automaton"](regex(FORMS["objeto"]))
+    test_the_automaton_of_unit_09(FORMS["objeto"])
+    NEXT = np.array([UNIT9["next_states"](s) for s in range(len(states))])
+    final = np.array([UNIT9["can_end"](a) for a in states])
+    far = np.where(final, 0, 10**6)
+    for _ in states:
+        for s, row in enumerate(NEXT):
+            after = row[row >= 0]
+            if len(after):
+                far[s] = min(far[s], 1 + far[after].min())
+    UNIT9.update(NEXT=NEXT, FINAL=final, FAR=far, THE_END=SMALL.eos_token_id)
+    for seed in range(6):
+        limit = far[0] + seed
+        mine, theirs = (
+            sampling.Sampler(
+                temperature=1.5, generator=torch.Generator().manual_seed(seed)
+            )
+            for _ in range(2)
+        )
+        by_hand = UNIT9["Masked"](UNIT9["in_time"], limit, 2, mine)
+        helper = constrained.choose(
+            SMALL, FORMS["objeto"], max_new_tokens=int(limit), sampler=theirs
+        )
+        ids = torch.zeros(1, 2, dtype=torch.long)
+        for step in range(limit):
+            noise = torch.Generator().manual_seed(1000 * seed + step)
+            logits = 3 * torch.randn(1, len(SMALL), generator=noise)
+            token = by_hand(logits, ids)
+            assert token == helper(logits, ids)
+            ids = torch.cat([ids, token[:, None]], -1)
+
+
+def test_the_stack_of_unit_09():
+    for seed in range(300):
+        for left in (4, 9, 40):
+            text = UNIT9["nested"](left, random.Random(seed))
+            json.loads(text)
+
+
+def test_labels_of_one_token_are_the_same_both_ways():
+    steps = torch.randn(4, 1).log_softmax(0) - 1
+    labels = [[3], [1], [4], [2]]
+    whole, masked = (
+        UNIT9["exact"](steps, labels),
+        UNIT9["stepwise"](steps, labels),
+    )
+    assert torch.allclose(whole, masked)
+    labels = [[3, 1], [3, 2], [5]]  # a mano: la mitad del 3 es para cada una
+    steps = torch.tensor([[0.5, 0.1], [0.5, 0.3], [0.25, 1.0]]).log()
+    masked = UNIT9["stepwise"](steps, labels)
+    assert torch.allclose(
+        masked, torch.tensor([2 / 3 / 4, 2 / 3 * 3 / 4, 1 / 3])
+    )
+    whole = UNIT9["exact"](steps, labels)
+    assert torch.allclose(whole, torch.tensor([0.05, 0.15, 0.25]) / 0.45)

@@ -1,5 +1,6 @@
 """Figuras y explorador: imagen, texto y reacción, sin navegador."""
 
+import copy
 import html
 import io
 import itertools
@@ -20,7 +21,15 @@ from tokenatoken import number, show
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_tokenizer
-from tokenatoken.show import boxes, explorer, picture, unit01, unit05, unit08
+from tokenatoken.show import (
+    boxes,
+    charts,
+    explorer,
+    picture,
+    unit01,
+    unit05,
+    unit08,
+)
 from tokenatoken.show.explorer import STATES
 
 from .tiny import wide_model
@@ -219,6 +228,10 @@ def test_steps_are_drawn_around_the_current_one():
     assert canvas.about.count("\n") == 10
 
 
+ENDED = copy.deepcopy(SMOLLM2)  # choose necesita un token de fin
+ENDED.eos_token = "<|im_end|>"
+
+
 @pytest.fixture
 def tiny():
     """Modelo diminuto con el vocabulario de SmolLM2."""
@@ -247,6 +260,9 @@ def made(name: str, tiny) -> ipywidgets.VBox:
         "chat": lambda: show.chat_explorer(
             tiny, SMOLLM2, FORMATS, {"no": "", "sí": "Sé breve."}, "Hola"
         ),
+        "control": lambda: show.control_explorer(
+            tiny, ENDED, ids, {"libre": None, "cifras": "[0-9]{2,9}"}, 8
+        ),
     }[name]()
 
 
@@ -272,6 +288,7 @@ MOVES = {
         ("prefill", "Vale,"),
         ("user", "adiós<|im_end|>"),
     ],
+    "control": [("form", "cifras"), ("temperature", 2), ("budget", 12)],
 }
 
 
@@ -455,3 +472,22 @@ def test_only_what_ipywidgets_7_and_8_share():
         "Widget",
     }
     assert all(hasattr(ipywidgets, name) for name in used)
+
+
+def test_how_many_tokens_each_mask_leaves(tiny, published):
+    knobs, facts, drawing, _ = opened("control", tiny, published)
+    assert "49\u202f152" in drawing.value  # sin máscara, todos
+    knobs["form"].value = "cifras"
+    assert "Texto entero" in facts.value
+    assert "49\u202f152" not in drawing.value
+
+
+def test_rates_carry_their_intervals():
+    counts = pd.DataFrame({"a": [0, 40], "b": [20, 33]}, ["uno", "dos"])
+    said = show.rates(counts, 40, "Aciertos").text
+    assert "uno: a 0 de 40, b 20 de 40" in said
+    low, high = charts._wilson(40, 40)
+    assert low == pytest.approx(0.912, abs=1e-3) and high == 1
+    assert charts._wilson(0, 40)[0] == 0
+    low, high = charts._wilson(20, 40)  # simétrico en la mitad
+    assert low + high == pytest.approx(1) and low < 0.36
