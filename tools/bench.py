@@ -132,6 +132,149 @@ def generation(repeats: int) -> tuple[list, dict]:
     return rows, data
 
 
+def builds(tokenizer) -> tuple[float, float]:
+    """Lo que tarda cada tabla de tokens: la nuestra y la de llguidance."""
+    import llguidance.hf
+
+    from tokenatoken.constrained import Vocabulary
+
+    start = time.perf_counter()
+    Vocabulary(tokenizer)
+    middle = time.perf_counter()
+    llguidance.hf.from_tokenizer(tokenizer)
+    return middle - start, time.perf_counter() - middle
+
+
+def masks(tokenizer, repeats: int) -> tuple[list, list]:
+    """Segundos por paso de cada máscara, en los mismos paseos al azar por el
+    objeto de tools.masks; la primera vuelta, aparte, calcula los estados."""
+    import random
+
+    from tokenatoken.constrained import Automaton, vocabulary
+    from tokenatoken.grammar import regex
+
+    from .masks import PATTERNS, STEPS, LLGuidance
+
+    words, theirs = vocabulary(tokenizer), LLGuidance(tokenizer)
+    automaton = Automaton(regex(PATTERNS["objeto"]), words)
+    times = [], []
+    for seed in range(4 * repeats + 1):
+        choice, state = random.Random(seed), automaton.start
+        theirs.begin(PATTERNS["objeto"])
+        for _ in range(STEPS):
+            start = time.perf_counter()
+            row = automaton.row(state)
+            middle = time.perf_counter()
+            theirs.fill()
+            end = time.perf_counter()
+            times[0].append(middle - start)
+            times[1].append(end - middle)
+            if not len(row.ids):
+                break
+            token = int(row.ids[choice.randrange(len(row.ids))])
+            state = automaton.read(state, token)
+            theirs.read(token)
+    return times
+
+
+def overhead(repeats: int) -> tuple[float, float]:
+    """Mediana, en segundos, de un forward con caché y de elegir con máscara
+    en él, todo incluido menos el sorteo."""
+    import torch
+
+    from tokenatoken.cache import make_cache
+    from tokenatoken.constrained import choose
+    from tokenatoken.generation import generate_steps
+    from tokenatoken.model import load_model
+
+    model, tokenizer = load_model(dtype=torch.float32)
+    field = {"nombre": {"type": "string"}, "edad": {"type": "integer"}}
+    schema = {"type": "object", "properties": field, "required": [*field]}
+    spent, whole = [], []
+    for seed in range(repeats + 1):
+
+        def free(logits, ids):
+            return logits.argmax(-1)
+
+        pick = choose(tokenizer, schema, max_new_tokens=40, sampler=free)
+        last = [time.perf_counter()]
+
+        def timed(logits, ids, pick=pick, last=last):
+            start = time.perf_counter()
+            token = pick(logits, ids)
+            end = time.perf_counter()
+            spent.append(end - start)
+            whole.append(start - last[0])
+            last[0] = end
+            return token
+
+        ids = torch.arange(seed, 40 + seed, device=model.device)[None]
+        given = dict(max_new_tokens=40, choose=timed, cache=make_cache(model))
+        list(generate_steps(model, ids, **given))
+    return statistics.median(whole), statistics.median(spent)
+
+
+def coverage() -> list[tuple]:
+    """Cuántos esquemas de la muestra de JSONSchemaBench acepta cada uno."""
+    import llguidance
+    import llguidance.hf
+
+    from tokenatoken import CourseError
+    from tokenatoken.model import load_tokenizer
+    from tokenatoken.schema import json_schema
+
+    path = ROOT.parent / "shared" / "data" / "jsonschemabench-sample.json"
+    if not path.exists():
+        return [("cobertura de JSONSchemaBench", "sin muestra", "")]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    words = llguidance.hf.from_tokenizer(load_tokenizer())
+    found = {}
+    for row in content["rows"]:
+        kind = "llamadas" if row["name"].startswith("Glaive") else "el resto"
+        ours, theirs, total = found.get(kind, (0, 0, 0))
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(row["schema"])
+        theirs += not llguidance.LLMatcher(words, grammar).get_error()
+        try:
+            json_schema(row["schema"])
+            ours += 1
+        except CourseError:
+            pass
+        found[kind] = ours, theirs, total + 1
+    return [
+        (
+            f"esquemas, {kind}: nuestros y llguidance",
+            f"{ours}, {theirs} / {total}",
+            "≥ 95 %" if kind == "llamadas" else "",
+        )
+        for kind, (ours, theirs, total) in found.items()
+    ]
+
+
+def constrained(repeats: int) -> tuple[list, dict]:
+    """La máscara frente a la de llguidance, y frente a un forward."""
+    from tokenatoken.model import load_tokenizer
+
+    tokenizer = load_tokenizer()
+    tables = [builds(tokenizer) for _ in range(repeats)]
+    table = medians(*zip(*tables))
+    ours, theirs = masks(tokenizer, repeats)
+    forward, chosen = overhead(repeats)
+    mask = statistics.median(ours) / statistics.median(theirs)
+    rows = [
+        ("tabla de tokens / la de llguidance", f"{table:.2f} ×", "≤ 1 ×"),
+        ("máscara por paso / llguidance", f"{mask:.2f} ×", "≤ 1 ×"),
+        ("  con los estados por calcular, media", _mean(ours, theirs), ""),
+        ("elegir con máscara / forward", f"{chosen / forward:.1%}", "≤ 2 %"),
+        *coverage(),
+    ]
+    data = dict(tables=tables, masks=(ours, theirs), step=(forward, chosen))
+    return rows, data
+
+
+def _mean(ours: list, theirs: list) -> str:
+    return f"{statistics.mean(ours) / statistics.mean(theirs):.2f} ×"
+
+
 def loading(where: list[str], gguf: Path, repeats: int) -> tuple:
     """Segundos de cada carga, sin importar nada y de principio a fin."""
     orders = {
@@ -211,7 +354,12 @@ def walls(repeats: int) -> tuple[list, dict]:
 
 def main() -> None:
     options = parser(__doc__)
-    parts = dict(loads=loads, generation=generation, notebooks=walls)
+    parts = dict(
+        loads=loads,
+        generation=generation,
+        constrained=constrained,
+        notebooks=walls,
+    )
     options.add_argument("--only", choices=parts, help="una de las partes")
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--json", type=Path, help="guarda también los datos")

@@ -52,6 +52,7 @@ class LLGuidance:
 
     def __init__(self, tokenizer):
         self.words = llguidance.hf.from_tokenizer(tokenizer, n_vocab=ROWS)
+        self.mask = llguidance.torch.allocate_token_bitmask(1, ROWS)
 
     def begin(self, pattern: str):
         body = pattern.replace("/", r"\/")
@@ -62,10 +63,15 @@ class LLGuidance:
         if self.matcher.get_error():
             raise SystemExit(self.matcher.get_error())
 
+    def fill(self):
+        """La máscara, un bit por token, en `self.mask`."""
+        llguidance.torch.fill_next_token_bitmask(self.matcher, self.mask, 0)
+
     def allowed(self) -> np.ndarray:
-        mask = llguidance.torch.allocate_token_bitmask(1, ROWS)
-        llguidance.torch.fill_next_token_bitmask(self.matcher, mask, 0)
-        bits = np.unpackbits(mask.numpy().view(np.uint8), bitorder="little")
+        self.fill()
+        bits = np.unpackbits(
+            self.mask.numpy().view(np.uint8), bitorder="little"
+        )
         return np.flatnonzero(bits[:ROWS])
 
     def read(self, token: int):
