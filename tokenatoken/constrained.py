@@ -6,13 +6,14 @@ sabe nada de modelos.
 """
 
 import dataclasses
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from . import CourseError
 from .grammar import (
+    LONGEST,
     MOST,
     NEVER,
     Expression,
@@ -21,16 +22,19 @@ from .grammar import (
     nullable,
     regex,
     shortest,
+    shortest_length,
+    shown,
     size,
 )
-from .sampling import Sampler, is_whole
+from .sampling import UNUSABLE, Sampler, is_whole
 from .schema import json_schema
 from .tokens import byte_alphabet, is_byte_level
 
 DEAD = -1  # de aquí no sale ningún texto válido
 FAR = 1 << 30  # a más tokens del final de los que caben
-LONGEST = 4096  # bytes: un cierre más largo no cabe en ningún presupuesto
 GROWTH = 30  # veces que puede crecer una expresión al leerla
+STATES = 3000  # estados nuevos al leer los tokens desde uno
+KEPT = 64  # filas que se guardan, a un megabyte por fila
 WALK = 64  # pasos que se dan al empezar para ver si crece
 
 
@@ -62,10 +66,10 @@ class Vocabulary:
         texts = {
             bytes(alphabet[c] for c in token): i
             for token, i in tokenizer.get_vocab().items()
-            if i not in special
+            if i not in special and i != tokenizer.eos_token_id
         }
         ordered = sorted(texts)
-        self.ids = np.array([texts[t] for t in ordered])  # [N]
+        self.ids = np.array([texts[t] for t in ordered], np.int32)  # [N]
         self.sizes = np.array([len(t) for t in ordered])  # [N]
         self.bytes = np.zeros((self.sizes.max(), len(ordered)), np.uint8)
         for place, token in enumerate(ordered):
@@ -116,11 +120,14 @@ class Automaton:
         if not self.expressions:
             self.most = min(MOST, GROWTH * pieces + 1000)
         if pieces >= self.most:
-            raise CourseError(
-                "Esto se puede leer de demasiadas maneras a la vez para "
-                "comprobarlo paso a paso: quita repeticiones de dentro de "
-                "otras repeticiones, o claves optativas."
-            )
+            self._too_many()
+
+    def _too_many(self):
+        raise CourseError(
+            "Esto se puede leer de demasiadas maneras a la vez para "
+            "comprobarlo paso a paso: quita repeticiones de dentro de "
+            "otras repeticiones, o claves optativas."
+        )
 
     def _next(self, state: int) -> np.ndarray:
         """Adónde lleva cada byte desde `state`, `[256]`."""
@@ -141,7 +148,11 @@ class Automaton:
         """Los tokens permitidos desde `state`: se leen todos a la vez, byte a
         byte, y se van cayendo los que no valen."""
         if state in self.rows:
+            self.rows[state] = self.rows.pop(state)  # la última usada
             return self.rows[state]
+        if len(self.rows) >= KEPT:
+            del self.rows[next(iter(self.rows))]
+        before = len(self.expressions)
         words, step = self.vocabulary, self._next(state)
         alive = [words.starts[b] for b in np.flatnonzero(step >= 0)]
         order = np.arange(len(words.ids))
@@ -155,12 +166,14 @@ class Automaton:
                 break
             for s in np.unique(states[longer]):
                 self._next(int(s))
+            if len(self.expressions) > before + STATES:
+                self._too_many()
             byte = words.bytes[column, places[longer]]
             states[longer] = self.table[states[longer], byte]
         good = states >= 0
-        places, states = places[good], states[good].astype(np.int64)
+        places, states = places[good], states[good]
         seen, which = np.unique(states, return_inverse=True)
-        far = np.array([self.closing(int(s)) for s in seen], int)
+        far = np.array([self.closing(int(s)) for s in seen], np.int32)
         self.rows[state] = Row(
             ids=torch.from_numpy(words.ids[places]),
             states=states,
@@ -172,10 +185,9 @@ class Automaton:
     def closing(self, state: int) -> int:
         """Con cuántos tokens se escribe el final más corto, `FAR` si con
         ninguno: dice hasta dónde llega el presupuesto."""
-        rest = shortest(self.expressions[state])
-        if rest is None or len(rest) > LONGEST:
+        if shortest_length(self.expressions[state]) > LONGEST:
             return FAR
-        return self._tokens(rest)
+        return self._tokens(shortest(self.expressions[state]))
 
     def _tokens(self, rest: bytes) -> int:
         """Los menos tokens que escriben `rest`, que es suma de finales."""
@@ -218,39 +230,57 @@ class Constrained:
         """Logits `[B, V]` y lo escrito `[B, n]` → un id por fila, `[B]`."""
         self._follow(ids)
         left = self.limit - (ids.shape[1] - self.begun)
+        words = self.automaton.vocabulary
+        if logits.shape[-1] <= max(words.ids.max(), words.end):
+            raise CourseError(
+                f"El modelo da {logits.shape[-1]} logits y el tokenizador "
+                "tiene ids mayores: no son de la misma pareja."
+            )
         masked = torch.full_like(logits, -torch.inf)
         for row, state in enumerate(self.states):
             good = self.allowed(state, left).to(logits.device)
             masked[row, good] = logits[row, good]
-        return self.sampler(masked, ids)
+        if not masked.amax(-1).isfinite().all():
+            raise CourseError(UNUSABLE)
+        chosen = self.sampler(masked, ids)
+        self.last = torch.as_tensor(chosen).flatten().tolist()
+        return chosen
 
     def allowed(self, state: int, left: int) -> torch.Tensor:
         """Los ids permitidos desde `state` si quedan `left` tokens, `[k]`."""
         automaton, end = self.automaton, self.automaton.vocabulary.end
         if state == DEAD:  # ya ha terminado
-            return torch.tensor([end])
+            return torch.tensor([end], dtype=torch.int32)
         row = automaton.row(state)
         ids = row.ids
-        if row.worst > left - 1:
-            ids = ids[torch.from_numpy(row.closing <= left - 1)]
+        most = min(left - 1, FAR - 1)
+        if row.worst > most:
+            ids = ids[torch.from_numpy(row.closing <= most)]
         if automaton.done(state):
-            ids = torch.cat([ids, torch.tensor([end])])
+            ids = torch.cat([ids, torch.tensor([end], dtype=torch.int32)])
         return ids
 
     def _follow(self, ids: torch.Tensor) -> None:
         """Lee el token nuevo de cada fila. Si `ids` no es lo ya leído con un
-        token más, es otro texto, y todo lo que trae es su prompt."""
+        token más, o lo leído había acabado, es otro texto: todo es prompt."""
         old, ids = self.seen, ids.cpu()
         n = 0 if old is None else old.shape[1]
         same = n and len(ids) == len(old) and torch.equal(ids[:, :n], old)
-        if not same or ids.shape[1] > n + 1:
+        new = ids.shape[1] - n
+        if not same or new > 1 or new and self._over(n):
             self.begun = ids.shape[1]
             self.states = [self.automaton.start] * len(ids)
-        elif ids.shape[1] > n:
-            self.states = list(
-                map(self._read, self.states, ids[:, n].tolist())
-            )
+        elif new:
+            self.states = [
+                self._read(state, token)
+                for state, token in zip(self.states, ids[:, n].tolist())
+            ]
         self.seen = ids.clone()
+
+    def _over(self, n: int) -> bool:
+        """Si lo último que eligió acababa todos los textos."""
+        ended = set(self.last) == {self.automaton.vocabulary.end}
+        return ended or n - self.begun >= self.limit
 
     def _read(self, state: int, token: int) -> int:
         if token == self.automaton.vocabulary.end or state == DEAD:
@@ -264,9 +294,13 @@ class Constrained:
         return after
 
 
-@cache
 def vocabulary(tokenizer) -> Vocabulary:
     """La tabla de bytes de un tokenizador: un segundo la primera vez."""
+    return _vocabulary(tokenizer, getattr(tokenizer, "eos_token_id", None))
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(tokenizer, end) -> Vocabulary:
     return Vocabulary(tokenizer)
 
 
@@ -283,8 +317,15 @@ def choose(
     `schema`: un JSON Schema (el subconjunto de `schema.KEYWORDS`), una
     dataclass o un patrón de `regex`. `sampler`: cómo se sortea entre lo
     permitido; por defecto, el mejor. Lanza `ValueError`, antes de ningún
-    forward, si algo no vale o si ni el texto más corto cabe.
+    forward, si algo no vale o si ni el texto más corto cabe. (Un patrón que se
+    lee de muchas maneras a la vez puede rechazarse más tarde, al llegar a
+    ellas.) Para dos textos a la vez, dos `choose`.
     """
+    if sampler is not None and not callable(sampler):
+        raise CourseError(
+            f"sampler={shown(sampler)} no vale: es cómo se sortea entre lo "
+            "permitido, por ejemplo Sampler(temperature=0.7)."
+        )
     if not is_whole(max_new_tokens) or max_new_tokens < 1:
         raise CourseError(
             f"max_new_tokens={max_new_tokens!r} no vale: es cuántos tokens "
@@ -317,6 +358,7 @@ def _check(automaton: Automaton, limit: int) -> None:
             f"max_new_tokens={limit}: súbelo."
         )
     state = automaton.start
+    automaton.row(state)
     for _ in range(WALK):  # hacia donde más crece
         ways = {int(s) for s in automaton._next(state)} - {DEAD}
         if not ways:

@@ -6,9 +6,11 @@ queda por leer después de ese byte (Brzozowski, 1964): cada expresión que sale
 es un estado del autómata. No sabe nada de tokens.
 """
 
+import math
 import re
 import re._constants as ops
 import re._parser as parser  # el lector de `re`, para no escribir otro
+import reprlib
 
 from . import CourseError
 
@@ -19,7 +21,16 @@ LAST = 0x10FFFF  # el último carácter de Unicode
 SURROGATES = (0xD800, 0xDFFF)  # no son caracteres: no existen en UTF-8
 DIGITS, SPACES = [(48, 57)], [(9, 13), (32, 32)]
 MOST = 100_000  # piezas de una expresión
+LONGEST = 4096  # letras de un patrón, y bytes del texto más corto que vale
 WORDS = [(48, 57), (65, 90), (95, 95), (97, 122)]
+
+
+def shown(value) -> str:
+    """Cualquier valor, en pocas letras, para un mensaje."""
+    try:
+        return reprlib.repr(value)
+    except Exception:  # enteros enormes, objetos que no se dejan escribir
+        return type(value).__name__
 
 
 def seq(*parts: Expression) -> Expression:
@@ -90,6 +101,16 @@ def derive(a: Expression, byte: int) -> Expression:
         if not nullable(part):
             break
     return alt(*ways)
+
+
+def shortest_length(a: Expression) -> float:
+    """Cuántos bytes tiene el texto más corto que vale; infinito, si ninguno."""
+    if a[0] == "byte":
+        return 1 if a[1] else math.inf
+    if a[0] == "many":
+        return a[2] * shortest_length(a[1]) if a[2] else 0
+    found = map(shortest_length, a[1:])
+    return sum(found) if a[0] == "seq" else min(found, default=math.inf)
 
 
 def shortest(a: Expression) -> bytes | None:
@@ -178,16 +199,16 @@ def regex(pattern: str) -> Expression:
     grupos, `|` y repeticiones. Lanza `ValueError` con el nombre de lo que no:
     miradas alrededor, referencias, `\\b`, anclas en medio.
     """
-    if not isinstance(pattern, str):
+    if not isinstance(pattern, str) or len(pattern) > LONGEST:
         raise CourseError(
-            f"El patrón tiene que ser un texto, no {type(pattern).__name__}: "
-            'regex(r"[0-9]{4}").'
+            f"El patrón tiene que ser un texto de hasta {LONGEST} letras, no "
+            f"{shown(pattern)}: regex(r'[0-9]{{4}}')."
         )
     try:
         tree = parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise CourseError(
-            f"El patrón {pattern[:60]!r} no es una expresión regular que se "
+            f"El patrón {shown(pattern)} no es una expresión regular que se "
             f"pueda leer ({error}). Pruébalo antes con re.compile."
         ) from error
     if tree.state.flags & ~re.UNICODE:

@@ -23,6 +23,7 @@ from .grammar import (
     others,
     regex,
     seq,
+    shown,
     size,
     text,
 )
@@ -38,15 +39,18 @@ KEYWORDS = {  # tipo → lo que se puede pedir de él
 }
 NOTES = {"title", "description", "default", "examples", "example"}  # anotan
 NOTES |= {"$schema", "$id", "id", "$comment", "deprecated"}
-DEPTH, DIGITS, WIDTH = 16, 40, 4_000
+DEPTH, DIGITS, WIDTH, PARTS = 16, 40, 4_000, 20_000
 CONTROL = [(0, 31), (34, 34), (92, 92)]  # dentro de un texto van con escape
 CHARACTER = alt(
     characters(others(CONTROL)),
     regex(r'\\["\\bfnrt]'),
     regex(r"\\u00[01][0-9a-f]"),
 )
+# Con exponente, en forma científica y por debajo de 1e308: nunca infinito.
 NUMBER = regex(
-    r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE](-[0-9]{1,3}|\+?[0-9]{1,2}))?"
+    r"-?(0|[1-9][0-9]{0,299})(\.[0-9]+)?"
+    r"|-?[1-9](\.[0-9]+)?[eE](-[0-9]{1,3}"
+    r"|\+?([0-9]{1,2}|[12][0-9]{2}|30[0-7]))"
 )
 YEAR = r"([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 LEAP = (
@@ -86,7 +90,21 @@ def json_schema(schema: dict | type) -> Expression:
     """
     if dataclasses.is_dataclass(schema):
         schema = schema_of(schema)
+    _check_size(schema)
     return _value(schema, "el esquema", 0)
+
+
+def _check_size(schema) -> None:
+    """Ni enorme ni infinito: un trozo repetido cuenta cada vez."""
+    count, left = 0, [schema]
+    while left:
+        part, count = left.pop(), count + 1
+        if count > PARTS:
+            _refuse("el esquema", f"hay más de {PARTS} piezas")
+        if isinstance(part, dict):
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
 
 
 def _value(schema, where: str, depth: int) -> Expression:
@@ -94,7 +112,9 @@ def _value(schema, where: str, depth: int) -> Expression:
     if depth > DEPTH:
         _refuse(where, f"hay más de {DEPTH} niveles, uno dentro de otro")
     if not isinstance(schema, dict):
-        _refuse(where, f"va un objeto de JSON Schema, no {schema!r:.40}")
+        _refuse(where, f"va un objeto de JSON Schema, no {shown(schema)}")
+    if not all(isinstance(key, str) for key in schema):
+        _refuse(where, "hay una clave que no es un texto")
     asked = set(schema) - NOTES
     if asked == {"anyOf"} and isinstance(schema["anyOf"], list):
         return _any_of(schema["anyOf"], where, depth)
@@ -108,6 +128,8 @@ def _value(schema, where: str, depth: int) -> Expression:
         _refuse(where, "falta «type», y sin él vale cualquier JSON")
     allowed = {"type"}.union(*(KEYWORDS[kind] for kind in kinds))
     _only(asked, allowed, where)
+    if "number" in kinds and asked & KEYWORDS["integer"]:
+        _refuse(where, "los límites valen en «integer», no en «number»")
     makers = {
         "object": _object,
         "array": _array,
@@ -138,9 +160,14 @@ def _object(schema: dict, where: str, depth: int) -> Expression:
     fields, required = schema.get("properties"), schema.get("required", [])
     if not isinstance(fields, dict):
         _refuse(where, "falta «properties», y sin ellas vale cualquier clave")
+    if not all(isinstance(key, str) for key in fields):
+        _refuse(where, "una clave de «properties» no es un texto")
     if schema.get("additionalProperties", False) is not False:
         _refuse(where, "«additionalProperties» solo puede ser false")
-    if not isinstance(required, list) or set(required) - set(fields):
+    known = isinstance(required, list) and all(
+        isinstance(key, str) and key in fields for key in required
+    )
+    if not known:
         _refuse(where, "«required» pide una clave que no está en «properties»")
     pairs = [
         seq(_literal(key), COLON, _value(field, f"«{key}»", depth + 1))
@@ -176,9 +203,9 @@ def _string(schema: dict, where: str, depth: int) -> Expression:
     low, high = _limits(schema, "minLength", "maxLength", where)
     if "format" in schema:
         _only(set(schema) - NOTES, {"type", "format"}, where)
-        shape = FORMATS.get(schema["format"])
+        shape = FORMATS.get(str(schema["format"]))
         if shape is None:
-            _refuse(where, f"el formato {schema['format']!r:.40} no está")
+            _refuse(where, f"el formato {shown(schema['format'])} no está")
         return seq(text('"'), shape, text('"'))
     return seq(text('"'), many(CHARACTER, low, high), text('"'))
 
@@ -190,7 +217,7 @@ def _integer(schema: dict, where: str, depth: int) -> Expression:
         if limit is not None and (
             not number or not abs(limit) < 10**DIGITS or limit is False
         ):
-            _refuse(where, f"el límite {limit!r:.40} no es un número usable")
+            _refuse(where, f"el límite {shown(limit)} no es un número usable")
     low = None if low is None else math.ceil(low)
     high = None if high is None else math.floor(high)
     if low is not None and high is not None and low > high:
@@ -225,8 +252,14 @@ def _enum(schema: dict, kinds: list, where: str) -> Expression:
     if not isinstance(values, list):
         _refuse(where, "«enum» tiene que ser una lista")
     if "const" in schema:
-        values = [value for value in values if value == schema["const"]]
-    if any(isinstance(value, dict | list) for value in values):
+        const = schema["const"]
+        values = [
+            value
+            for value in values
+            if value == const
+            and isinstance(value, bool) == isinstance(const, bool)
+        ]
+    if not all(isinstance(v, str | int | float | None) for v in values):
         _refuse(where, "«enum» solo puede tener textos, números, true y null")
     values = [v for v in values if not kinds or any(_is(v, k) for k in kinds)]
     if not values:
@@ -246,7 +279,7 @@ def _literal(value) -> Expression:
         return text(json.dumps(value, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise CourseError(
-            f"{value!r:.40} no se puede escribir en JSON ({error}). Quítalo "
+            f"{shown(value)} no se puede escribir en JSON ({error}). Quítalo "
             "del esquema."
         ) from error
 
@@ -254,8 +287,11 @@ def _literal(value) -> Expression:
 def _kinds(schema: dict, where: str) -> list[str]:
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if not isinstance(kinds, list) or not all(k in KEYWORDS for k in kinds):
-        _refuse(where, f"no hay ningún tipo {schema['type']!r:.40}")
+    known = isinstance(kinds, list) and all(
+        isinstance(kind, str) and kind in KEYWORDS for kind in kinds
+    )
+    if not known:
+        _refuse(where, f"no hay ningún tipo {shown(schema['type'])}")
     return kinds
 
 
@@ -263,11 +299,13 @@ def _limits(schema: dict, least: str, most: str, where: str):
     low, high = schema.get(least, 0), schema.get(most)
     for limit in (low, 0 if high is None else high):
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-            _refuse(where, f"el límite {limit!r:.40} no es un entero positivo")
-    if high is not None and low > high:
-        _refuse(where, f"«{least}» es {low} y «{most}», {high}")
+            _refuse(
+                where, f"el límite {shown(limit)} no es un entero positivo"
+            )
     if low > WIDTH:
         _refuse(where, f"«{least}» pasa de {WIDTH}")
+    if high is not None and low > high:
+        _refuse(where, f"«{least}» es {low} y «{most}», {high}")
     return low, high
 
 
@@ -284,7 +322,7 @@ def _refuse(where: str, why: str) -> typing.NoReturn:
     )
 
 
-def schema_of(kind: type) -> dict:
+def schema_of(kind: type, depth: int = 0) -> dict:
     """El JSON Schema de una dataclass: una propiedad por campo, obligatoria si
     no tiene valor por defecto. Los límites van en `field(metadata=…)`.
 
@@ -292,32 +330,53 @@ def schema_of(kind: type) -> dict:
     """
     names = {str: "string", int: "integer", float: "number"}
     names |= {bool: "boolean", type(None): "null"}
-    if kind in names:
+    if depth > DEPTH:
+        _refuse("la dataclass", f"hay más de {DEPTH} niveles")
+    if isinstance(kind, type) and kind in names:
         return {"type": names[kind]}
-    if dataclasses.is_dataclass(kind):
-        hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
-        missing = dataclasses.MISSING
-        return {
-            "type": "object",
-            "properties": {
-                f.name: schema_of(hints[f.name]) | dict(f.metadata)
-                for f in fields
-            },
-            "required": [
-                f.name
-                for f in fields
-                if f.default is missing and f.default_factory is missing
-            ],
-            "additionalProperties": False,
-        }
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _of_fields(kind, depth)
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return {"enum": list(inside)}
     if origin is list and inside:
-        return {"type": "array", "items": schema_of(inside[0])}
+        return {"type": "array", "items": schema_of(inside[0], depth + 1)}
     if origin in (typing.Union, types.UnionType):
-        return {"anyOf": [schema_of(part) for part in inside]}
+        return {"anyOf": [schema_of(part, depth + 1) for part in inside]}
     raise CourseError(
-        f"El tipo {kind!r:.60} no se puede pedir en JSON. Usa str, int, float, "
-        "bool, None, Literal, list[…], «a | b» u otra dataclass."
+        f"El tipo {shown(kind)} no se puede pedir en JSON. Usa str, int, "
+        "float, bool, None, Literal, list[…], «a | b» u otra dataclass."
     )
+
+
+def _of_fields(kind: type, depth: int) -> dict:
+    try:
+        hints = typing.get_type_hints(kind)
+    except (NameError, SyntaxError, TypeError) as error:
+        raise CourseError(
+            f"Los tipos de {kind.__name__} no se puede saber cuáles son "
+            f"({error}): define esa clase fuera de cualquier función."
+        ) from error
+    fields, nothing = dataclasses.fields(kind), dataclasses.MISSING
+    return {
+        "type": "object",
+        "properties": {
+            f.name: _limited(schema_of(hints[f.name], depth + 1), f.metadata)
+            for f in fields
+        },
+        "required": [
+            f.name
+            for f in fields
+            if f.default is nothing and f.default_factory is nothing
+        ],
+        "additionalProperties": False,
+    }
+
+
+def _limited(schema: dict, limits) -> dict:
+    """El esquema con esos límites; en «a | None», los límites son de `a`."""
+    if "anyOf" in schema:
+        null = {"type": "null"}
+        ways = [w if w == null else w | dict(limits) for w in schema["anyOf"]]
+        return {"anyOf": ways}
+    return schema | dict(limits)

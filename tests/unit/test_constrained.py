@@ -18,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tokenatoken
-from tokenatoken import CourseError, grammar
+from tokenatoken import CourseError, constrained, grammar
 from tokenatoken.cache import make_cache
 from tokenatoken.checks.bench import random_model, tiny_config
 from tokenatoken.constrained import DEAD, Automaton, choose, vocabulary
@@ -139,7 +139,7 @@ def test_characters_are_whole_utf8_and_no_other_bytes():
         ("(?i:a)b", "subpattern"),
         ("a++", "possessive_repeat"),
         ("[", "expresión regular"),
-        (7, "int"),
+        (7, "texto"),
     ],
 )
 def test_a_pattern_outside_the_subset_is_named(pattern, named):
@@ -285,6 +285,8 @@ def test_random_schemas_and_logits_always_end_valid(pair, seed, t, spare):
     for _ in range(limit):
         logits = 4 * torch.randn(2, ROWS, generator=generator)
         ids = torch.cat([ids, pick(logits, ids)[:, None]], -1)
+        if (ids[:, -1] == WORDS.end).all():
+            break
     for text in SMALL.batch_decode(ids[:, 3:], skip_special_tokens=True):
         value = json.loads(text)
         jsonschema.Draft202012Validator(
@@ -386,8 +388,10 @@ def test_the_mask_is_that_of_llguidance_state_by_state(name):
 def test_the_reader_follows_its_own_text_and_nobody_else():
     pick = choose(SMALL, "(ab)*", max_new_tokens=8)
     ids = torch.zeros(1, 2, dtype=torch.long)
-    first = pick(torch.zeros(1, ROWS), ids)
-    assert torch.equal(first, pick(torch.zeros(1, ROWS), ids))  # repetir vale
+    logits = torch.zeros(1, ROWS)
+    logits[0, WORDS.texts[b"a"]] = 1
+    first = pick(logits, ids)
+    assert torch.equal(first, pick(logits, ids))  # repetir vale
     with pytest.raises(CourseError, match="no estaba permitido"):
         pick(
             torch.zeros(1, ROWS),
@@ -396,6 +400,39 @@ def test_the_reader_follows_its_own_text_and_nobody_else():
     other = torch.ones(1, 9, dtype=torch.long)
     pick(torch.zeros(1, ROWS), other)
     assert pick.begun == 9
+
+
+def test_a_finished_text_can_be_the_prompt_of_the_next():
+    pick = choose(SMALL, "ab|cd", max_new_tokens=3)
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    for _ in range(3):  # tres textos, uno detrás de otro
+        for _ in range(3):
+            token = pick(torch.zeros(1, ROWS), ids)
+            ids = torch.cat([ids, token[:, None]], -1)
+            if token == WORDS.end:
+                break
+    text = SMALL.decode(ids[0, 2:], skip_special_tokens=True)
+    assert re.fullmatch("(ab|cd){3}", text), text
+
+
+def test_an_ordinary_end_token_is_never_text():
+    odd = copy.deepcopy(SMALL)
+    odd.eos_token = "."
+    pick = choose(odd, r"a\.b|a", max_new_tokens=6)
+    assert odd.eos_token_id not in pick.automaton.vocabulary.texts.values()
+    odd.eos_token = "<|im_end|>"
+    assert vocabulary(odd).end == odd.eos_token_id
+
+
+def test_rows_in_memory_are_bounded():
+    schema = {"type": "string", "maxLength": 200}
+    pick = choose(SMALL, schema, max_new_tokens=150)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    logits = torch.zeros(1, ROWS)
+    logits[0, WORDS.texts[b"a"]] = 9
+    for _ in range(120):
+        ids = torch.cat([ids, pick(logits, ids)[:, None]], -1)
+    assert len(pick.automaton.rows) <= constrained.KEPT
 
 
 @pytest.mark.parametrize(
@@ -423,6 +460,17 @@ def test_the_reader_follows_its_own_text_and_nobody_else():
         (None, "None"),
         ({"anyOf": []}, "anyOf"),
         ({"type": "string", "minLength": True}, "True"),
+        ({"type": ["integer", "number"], "minimum": 5}, "number"),
+        ({"type": "object", "properties": {1: {"type": "null"}}}, "texto"),
+        ({"enum": [1], "const": True}, "ningún valor"),
+        ({"enum": [0, False], "const": 0, "type": "boolean"}, "ningún valor"),
+        ({"type": [["string"]]}, "tipo"),
+        ({"type": "string", "format": []}, "formato"),
+        ({"type": "object", "properties": {}, "required": [[]]}, "required"),
+        ({1: 2, "zz": 3}, "clave"),
+        ({"type": "integer", "minimum": 10**5000}, "límite"),
+        ({"enum": [10**5000]}, "JSON"),
+        ({"enum": ["a"] * 50_000}, "piezas"),
     ],
 )
 def test_what_the_subset_does_not_hold_is_named(schema, said):
@@ -443,6 +491,27 @@ def test_hostile_inputs_are_refused_before_any_forward():
         )
     with pytest.raises(CourseError, match="maneras"):
         choose(SMALL, "((a{1,100}){1,100}){1,100}", max_new_tokens=99)
+    for pattern in ("(a{99999}){99999}", "a{2000000000}", "a" * 5000):
+        with pytest.raises(CourseError, match="larguísimo|letras"):
+            choose(SMALL, pattern, max_new_tokens=99)
+    for pattern in (".*[aeiou].{15}", ".*[a-m].{30}"):
+        with pytest.raises(CourseError, match="maneras"):
+            choose(SMALL, pattern, max_new_tokens=99)
+    shared = {"type": "boolean"}
+    for _ in range(16):
+        shared = {"anyOf": [shared] * 3}
+    endless = {"type": "array"}
+    endless["items"] = endless
+    for schema in (shared, endless):
+        with pytest.raises(CourseError, match="piezas"):
+            choose(SMALL, schema, max_new_tokens=99)
+    with pytest.raises(CourseError, match="sampler"):
+        choose(SMALL, PERSON, max_new_tokens=99, sampler=3)
+    with pytest.raises(CourseError, match="misma pareja"):
+        pick = choose(SMALL, PERSON, max_new_tokens=99)
+        pick(torch.zeros(1, 97), torch.zeros(1, 1, dtype=torch.long))
+    with pytest.raises(CourseError, match="todos son −∞"):
+        pick(torch.full((1, ROWS), -torch.inf), torch.ones(1, 1).long())
     with pytest.raises(CourseError, match="7 tokens|ocupa"):
         choose(SMALL, PERSON, max_new_tokens=3)
     with pytest.raises(CourseError, match="contradice"):
@@ -481,6 +550,23 @@ def test_a_dataclass_is_a_schema():
     assert not accepts(json_schema(Persona), text.replace("Ana", "Ana María"))
     with pytest.raises(CourseError, match="set"):
         schema_of(set)
+    with pytest.raises(CourseError, match="no se puede pedir"):
+        schema_of(Sitio("Sol", 3))
+
+    @dataclasses.dataclass
+    class Corto:
+        edad: int | None = dataclasses.field(metadata={"minimum": 0})
+
+    assert accepts(json_schema(Corto), '{"edad": 3}')
+    assert accepts(json_schema(Corto), '{"edad": null}')
+    assert not accepts(json_schema(Corto), '{"edad": -3}')
+
+    @dataclasses.dataclass
+    class Lejos:
+        siguiente: "Perdido"  # noqa: F821
+
+    with pytest.raises(CourseError, match="Lejos"):
+        schema_of(Lejos)
 
 
 @pytest.mark.skipif(
@@ -528,6 +614,8 @@ def _writes_only_valid(schema):
     for _ in range(pick.limit):
         logits = 4 * torch.randn(1, ROWS, generator=generator)
         ids = torch.cat([ids, pick(logits, ids)[:, None]], -1)
+        if ids[0, -1] == WORDS.end:
+            break
     text = SMALL.decode(ids[0, 1:], skip_special_tokens=True)
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     jsonschema.Draft202012Validator(schema, format_checker=checker).validate(
