@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import numpy as np
 import torch
 
 from tokenatoken.checks import answers09, unit09
@@ -108,6 +109,13 @@ def one_step(written, texts, labels, end):
     }
 
 
+def by_keys(table, state=0):
+    """Uno a uno, letra a letra y preguntando."""
+    row = table.get(state, {})
+    found = (by_keys(table, row[c]) for c in list(row.keys()) if c in row)
+    return (state == "fin") + sum(found)
+
+
 def fixed(tokens, written, left, right):
     def test(ours):
         assert ours(tokens, written, left) == right
@@ -139,6 +147,9 @@ MUTANTS = {
         "textos": wrong(lambda t: {*"0123456789"}, says="enteros"),
         "todos": wrong(lambda t: range(len(t)), says="conjunto"),
         "ninguno": wrong(lambda t: set(), says="falta"),
+        "diccionario": wrong(
+            lambda t: dict.fromkeys(answers09.in_bytes(t)), says="conjunto"
+        ),
         "generador": wrong(lambda t: (i for i in range(9)), says="conjunto"),
         "sin ceros delante": wrong(
             by_text(lambda s: s.isascii() and s.isdigit() and str(int(s)) == s)
@@ -150,6 +161,12 @@ MUTANTS = {
         "al revés": wrong(lambda *a: [not g for g in safe(*a)]),
         "ids": wrong(
             lambda *a: [i for i, g in enumerate(safe(*a)) if g], says="token"
+        ),
+        "arrays": wrong(
+            lambda w, ts, word: [np.array([1, 2])] * len(ts), says="token"
+        ),
+        "tensores": wrong(
+            lambda w, ts, word: [torch.ones(2)] * len(ts), says="token"
         ),
         "sin espacios": wrong(
             partial(safe, low=lambda r: answers09.lower(r).replace(" ", ""))
@@ -208,6 +225,8 @@ MUTANTS = {
         "salto": wrong(DATE + "\n?|\n", says="Acepta"),
         "con año": wrong(f"({DATE})(/2025)?", says="Acepta"),
         "infinito": wrong(DATE + "|a+b", says="Acepta"),
+        "larguísimo": wrong(DATE + "|a{2000000000}", says="empieza por"),
+        "anidado": wrong(DATE + "|(a{99999}){99999}", says="empieza por"),
         "sin 31/12": wrong(DATE.replace("[02])", "[0])"), says="31/12"),
     },
     "09.4": {
@@ -237,9 +256,19 @@ MUTANTS = {
         "sobre una copia": wrong(
             plate(),
             advance,
-            lambda t: answers09.one_by_one(dict(t)),
-            says="20 000",
+            lambda t: answers09.one_by_one({s: {**t[s]} for s in t}),
+            says="100 000",
         ),
+        "minúsculas": wrong(
+            plate(),
+            lambda t, s, text: advance(t, s, text.lower()),
+            count_texts,
+        ),
+        "por claves": wrong(plate(), advance, by_keys, says="100 000"),
+        "estado en tupla": wrong(
+            {0: {"1": ([],)}}, advance, count_texts, says="TABLE"
+        ),
+        "fila suelta": wrong({0: 7}, advance, count_texts, says="TABLE"),
         "listas": wrong({0: {"1": [1]}}, advance, count_texts, says="TABLE"),
         "tensor": wrong(
             plate(), lambda *a: torch.ones(2), count_texts, says="estado"
@@ -268,6 +297,9 @@ MUTANTS = {
         "sin contexto": wrong(
             lambda m, ids, *rest: distribution(m, ids[:, -1:], *rest)
         ),
+        "otro fin": wrong(
+            lambda m, ids, labels, e: distribution(m, ids, labels, 3)
+        ),
         "redondeo": wrong(lambda *a: distribution(*a).round(decimals=3)),
     },
     "09.6": {
@@ -295,6 +327,18 @@ MUTANTS = {
         "en letras": wrong(decoded),
         "más largos": wrong(too_long),
         "un paso": wrong(one_step),
+        "cinco pasos": wrong(
+            partial(allowed, spells=partial(answers09.lasts, steps=5))
+        ),
+        "cinco tokens": wrong(
+            partial(allowed, spells=partial(answers09.within, most=5))
+        ),
+        "solo sufijos": wrong(
+            partial(allowed, spells=partial(answers09.one_way, suffix=True))
+        ),
+        "solo el más corto": wrong(
+            partial(allowed, spells=partial(answers09.one_way, pick=min))
+        ),
         "el más corto": wrong(partial(allowed, pick=lambda cuts: cuts[:1])),
         "sin fin": wrong(partial(allowed, closes=lambda *_: False)),
         "desde el principio": wrong(

@@ -3,6 +3,7 @@
 Cada función es la buena, y sus opciones la estropean de una manera.
 """
 
+import math
 import re
 from functools import cache, partial
 
@@ -156,6 +157,34 @@ def advance(table, state, text, lost=lambda state: DEAD):
     return state
 
 
+def advance_numpy(*case):
+    state = advance(*case)
+    return state if isinstance(state, str) else np.int64(state)
+
+
+SMALL = {
+    0: {"a": 2, "B": 2},
+    2: {"b": "z", "c": DEAD, "d": "sin fila"},
+    "z": {"ñ": END},
+}
+WALKS = [  # tabla, estado, textos
+    (plate(), 0, "|1|12|1234 BCD|1234BCD|A1"),
+    (plate(), 2, "34 B|34B|3 4B|3|34  B|34 BCDF"),
+    (plate(), 4, " "),
+    (plate(), 7, "D|DD"),
+    (plate(), END, "|B"),
+    (plate(), 6, "A"),
+    (plate(), 3, "44"),
+    (plate(), DEAD, "|1"),
+    (SMALL, 0, "a|B|A|ab|abñ|Bbñ|abñb|abn|ac|acb|ad|ada|1|"),
+    (SMALL, 2, "b|bñ|c|cb|d|a|B"),
+    (SMALL, "z", "ñ|ñ1|Ñ|a"),
+    (SMALL, END, "|a"),
+    (SMALL, "sin fila", "|a"),
+    (SMALL, DEAD, "|a"),
+]
+
+
 def count_texts(table, same=list, leaf=lambda state, table: state == END):
     @cache
     def ways(state):
@@ -210,6 +239,12 @@ ADVANCE_TRAPS = {
     ),
     "Empiezas siempre en 0, y el token llega a mitad del texto.": (
         lambda table, state, text: advance(table, 0, text)
+    ),
+    "La tabla es la que recibes, con sus propios estados: no uses la tuya.": (
+        lambda table, *rest: advance(plate(), *rest)
+    ),
+    "La tabla distingue mayúsculas y minúsculas: no cambies el texto.": (
+        lambda table, state, text: advance(table, state, text.upper())
     ),
 }
 
@@ -267,7 +302,8 @@ def distribution(
     return share(torch.stack(totals))
 
 
-def filled(label, end, longest, fill=0):
+def filled(label, end, longest, fill=None):
+    fill = end if fill is None else fill
     return [*label, end] + [fill] * (longest - len(label))
 
 
@@ -301,10 +337,13 @@ SHARE_TRAPS = {
     "lleva también la suya.": partial(
         distribution, row=lambda label, *_: label
     ),
+    "El fin es el que recibes en `end`, y no siempre el mismo.": (
+        lambda model, ids, labels, end: exact(model, ids, labels, STOP)
+    ),
     "El relleno también suma: quédate con las posiciones de la "
     "etiqueta y de su fin.": [
         partial(distribution, row=partial(filled, fill=fill))
-        for fill in (0, STOP)
+        for fill in (0, None)
     ],
     "Sumas logits, y cada posición tiene su propia constante: "
     "log_softmax antes de sumar.": partial(
@@ -318,19 +357,19 @@ SHARE_TRAPS = {
 
 # 09.6
 
-FAR = 10**6
 QUOTED = regex('"[^"]*"')
 QUOTE, OTHER = (("byte", frozenset(s)) for s in ({34}, {*range(256)} - {34}))
 HALF = seq(QUOTE, many(OTHER), QUOTE)  # bytes sueltos, también
 
 
-def away(tokens, state) -> int:
-    """Cuántos tokens faltan, como poco, para que el texto valga."""
+@cache
+def away(tokens, state) -> float:
+    """Cuántos tokens faltan, como poco, para que el texto valga; o ∞."""
     seen, now, n = {NEVER}, {state} - {NEVER}, 0
     while now and not any(map(nullable, now)):
         seen |= now
         now, n = {after(s, t) for s in now for t in tokens} - seen, n + 1
-    return n if now else FAR
+    return n if now else math.inf
 
 
 def mask(
@@ -343,12 +382,10 @@ def mask(
     ends=nullable,
 ):
     """Una máscara de 09.6, con sus fallos."""
-    state = after(rule, written)
-    good = {
-        t
-        for t in tokens
-        if fits(t) and 1 + away(tokens, after(state, t)) <= left + more
-    }
+    state, tokens = after(rule, written), frozenset(tokens)
+    far = {t: away(tokens, after(state, t)) for t in tokens if fits(t)}
+    room = left + more
+    good = {t for t, n in far.items() if n < math.inf and n + 1 <= room}
     return good | ({"fin"} if ends(state) else set())
 
 
@@ -376,7 +413,7 @@ BAD = {
     "termina antes de tiempo": (ENDING, {"ends": lambda state: True}),
     "no deja terminar": (ENDING, {"ends": lambda state: False}),
     "sigue tras el cierre": (ENDING, {"rule": regex('"[^"]*"[^"]*')}),
-    "olvida el presupuesto": (ROOM, {"more": FAR // 2}),
+    "olvida el presupuesto": (ROOM, {"more": math.inf}),
     "se pasa del presupuesto en un token": (EXACT, {"more": 1}),
     "deja sin usar el último token": (EXACT, {"more": -1}),
     "prohíbe los tokens con medio carácter": (PIECE, {"fits": is_text}),
@@ -411,6 +448,15 @@ def test_raising(ours):
         raise AssertionError
 
 
+def test_far(ours):
+    """Con más sitio del que hace falta, y con muchos tokens."""
+    test_mask(ours)
+    for left in (10**7, 10**9, math.inf):
+        assert ours([b'"', b"a"], b'"a"', left) == {"fin"}
+    pairs = [bytes([a, b]) for a in range(97, 123) for b in range(97, 123)]
+    assert ours([*pairs, b'"'], b'"', 2) == {*pairs, b'"'}
+
+
 def returning(ours):
     return all(ours(*step) == right for *step, right in STEPS)
 
@@ -438,6 +484,7 @@ def allowed(
     pick=lambda sizes: sizes,
     fits=lambda piece: True,
     closes=lambda whole, written: whole == written,
+    spells=None,
 ):
     """Una respuesta de 09.7: todo corte que lleva al final de una etiqueta."""
 
@@ -454,7 +501,8 @@ def allowed(
             cuts = [rest[:n] for n in range(1, len(rest) + 1)]
             cuts = [c for c in cuts if c in texts and fits(c)]
             if alive:
-                cuts = [c for c in cuts if spelled(rest[len(c) :])]
+                test = partial(spells, texts) if spells else spelled
+                cuts = [c for c in cuts if test(rest[len(c) :])]
             good |= {texts[c] for c in pick(cuts)}
             good |= {end} if closes(whole, written) else set()
     return good
@@ -490,11 +538,75 @@ def no_short_end(written, texts, labels, end):
     return allowed(written, texts, labels, end) - {end if several[1:] else -1}
 
 
+HARD = [  # etiqueta y tokens; el suyo entero va aparte
+    ("Alta", "Alt"),
+    ("xabcdefgh", ["x", "a", "ab", "abc", "cd", "ef", "fgh", "gh", "h"]),
+    ("desoxirribonucleico", "desoxirbnucle"),  # una a una, todas
+    ("equilibrista", "equilbrst"),  # una a una, menos la «a»
+]
+
+
+def one_way(texts, rest, pick=max, suffix=False) -> bool:
+    """Quita siempre el trozo más largo (o el más corto), sin volver atrás."""
+    while rest:
+        cuts = range(1, len(rest) + 1)
+        cut = rest.removesuffix if suffix else rest.removeprefix
+        pieces = [rest[-n:] if suffix else rest[:n] for n in cuts]
+        pieces = [piece for piece in pieces if piece in texts]
+        if not pieces:
+            return False
+        rest = cut(pick(pieces, key=len))
+    return True
+
+
+def either_way(*ways):
+    return lambda *case: any(way(*case) for way in ways)
+
+
+def within(texts, rest, most) -> bool:
+    """Si el resto cabe en `most` tokens."""
+    cuts = range(1, len(rest) + 1)
+    return not rest or (
+        most > 0
+        and any(
+            within(texts, rest[n:], most - 1)
+            for n in cuts
+            if rest[:n] in texts
+        )
+    )
+
+
+def lasts(texts, rest, steps) -> bool:
+    """Si al resto se le pueden quitar otros `steps` tokens."""
+    cuts = range(1, len(rest) + 1)
+    return not (rest and steps) or any(
+        lasts(texts, rest[n:], steps - 1) for n in cuts if rest[:n] in texts
+    )
+
+
 CUT_TRAPS = {
     "Dejas el trozo más largo de cada etiqueta, y vale cualquier "
     "corte.": partial(allowed, pick=lambda cuts: cuts[-1:]),
     "Ese token deja un resto que ningún token sabe escribir: antes "
-    "de permitirlo, mira si se llega al final.": partial(allowed, alive=False),
+    "de permitirlo, mira si se llega al final.": [
+        partial(allowed, alive=False),
+        *(
+            partial(allowed, spells=partial(lasts, steps=n))
+            for n in range(1, 5)
+        ),
+    ],
+    "Quitar siempre el trozo más largo, o el más corto, se atasca donde "
+    "otro corte llega: prueba todos.": [
+        partial(allowed, spells=way)
+        for way in (
+            one_way,
+            either_way(one_way, partial(one_way, pick=min)),
+            either_way(one_way, partial(one_way, suffix=True)),
+        )
+    ],
+    "El resto puede llevar muchos tokens: no te quedes en los primeros.": [
+        partial(allowed, spells=partial(within, most=n)) for n in range(1, 5)
+    ],
     "Falta el fin de la etiqueta corta: que otra siga no le quita "
     "ser etiqueta.": no_short_end,
     "El fin va solo cuando lo escrito es una etiqueta entera.": (
