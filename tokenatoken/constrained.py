@@ -190,7 +190,7 @@ class Automaton:
         return self._tokens(shortest(self.expressions[state]))
 
     def _tokens(self, rest: bytes) -> int:
-        """Los menos tokens que escriben `rest`, que es suma de finales."""
+        """Los menos tokens que escriben `rest`, contados desde su final."""
         words, longest = self.vocabulary.texts, len(self.vocabulary.bytes)
         for start in reversed(range(len(rest))):  # del final al principio
             tail = rest[start:]
@@ -225,6 +225,7 @@ class Constrained:
         self.automaton, self.limit = automaton, max_new_tokens
         self.sampler = sampler
         self.seen: torch.Tensor | None = None  # [B, n], lo leído hasta ahora
+        self.last: list[int] = []  # lo último que eligió, por fila
 
     def __call__(self, logits: torch.Tensor, ids: torch.Tensor):
         """Logits `[B, V]` y lo escrito `[B, n]` → un id por fila, `[B]`."""
