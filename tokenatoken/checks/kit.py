@@ -102,6 +102,34 @@ def call(function, *arguments, without=()):
     return result
 
 
+def put_to_test(answer, subject) -> str:
+    """«acepta», «rechaza» o «devuelve» (False): lo que hace con `subject` la
+    prueba que ha escrito quien estudia, que tiene que llamarlo."""
+    expect(callable(answer), "Esperaba una función: pasa su nombre.")
+    calls = []
+
+    def tried(*given, **named):
+        calls.append(1)
+        return subject(*given, **named)
+
+    def verdict():
+        try:
+            value = answer(tried)
+        except AssertionError:
+            return "rechaza"
+        if value is False:
+            return "devuelve"
+        return value if value is ... else "acepta"
+
+    said = call(verdict)
+    expect(
+        bool(calls) or said == "rechaza",
+        "Tu prueba acaba (¿con None?) sin llamar a "
+        f"{subject.__name__}: no prueba nada.",
+    )
+    return said
+
+
 @contextmanager
 def watched(names):
     """Apunta qué funciones de biblioteca de `names` se usan dentro.

@@ -27,7 +27,7 @@ from ..chat import (
 from ..generation import end_ids, generate_steps
 from ..tokens import encode
 from .bench import random_model, tiny_config, tokenizer
-from .kit import Part, as_int, call, exercise, expect, like
+from .kit import Part, as_int, call, exercise, expect, like, put_to_test
 
 TEMPLATES = Path(__file__).parent.parent / "data" / "plantillas"
 
@@ -1069,28 +1069,12 @@ def _returns(render):
 
 def _tested(answer, name) -> str:
     """«acepta», «rechaza» o «devuelve»: lo que hace con esa plantilla."""
-    expect(callable(answer), "Esperaba una función: pasa su nombre.")
-    calls, real = [], GOOD.get(name) or BAD[name][1]
+    real = GOOD.get(name) or BAD[name][1]
 
     def render(messages, open_turn):
-        calls.append(1)
         return real(messages, bool(open_turn))
 
-    def verdict():
-        try:
-            value = answer(render)
-        except AssertionError:
-            return "rechaza"
-        if value is False:
-            return "devuelve"
-        return value if value is ... else "acepta"
-
-    said = call(verdict)
-    expect(
-        bool(calls) or said == "rechaza",
-        "Tu prueba acaba (¿con None?) sin llamar a render: no prueba nada.",
-    )
-    return said
+    return put_to_test(answer, render)
 
 
 def _lets(ours, right, name) -> str:

@@ -17,7 +17,16 @@ from ..tokens import token_bytes
 from . import answers09 as given
 from .answers09 import DATE, DIGITS, END, LETTERS, after, plate, safe
 from .bench import odd_tokenizer, random_ids, tiny_model, tokenizer
-from .kit import Hint, Part, as_int, call, exercise, expect, say
+from .kit import (
+    Hint,
+    Part,
+    as_int,
+    call,
+    exercise,
+    expect,
+    put_to_test,
+    say,
+)
 
 
 def id_set(value, *_) -> list[int]:
@@ -442,28 +451,11 @@ MASKS = {"buena": given.mask} | {
 
 def _tested(answer, name) -> str:
     """«acepta», «rechaza» o «devuelve»: lo que hace con esa máscara."""
-    expect(callable(answer), "Esperaba una función: pasa su nombre.")
-    calls = []
 
-    def tried(tokens, written, left):
-        calls.append(1)
+    def mask(tokens, written, left):
         return MASKS[name](tokens, written, left)
 
-    def verdict():
-        try:
-            value = answer(tried)
-        except AssertionError:
-            return "rechaza"
-        if value is False:
-            return "devuelve"
-        return value if value is ... else "acepta"
-
-    said = call(verdict)
-    expect(
-        bool(calls) or said == "rechaza",
-        "Tu prueba acaba (¿con None?) sin llamar a mask(): no prueba nada.",
-    )
-    return said
+    return put_to_test(answer, mask)
 
 
 def _tested_said(ours, right, name) -> str:
