@@ -35,8 +35,9 @@ from tokenatoken.model import load_tokenizer
 from tokenatoken.sampling import Sampler
 from tokenatoken.schema import DATE, json_schema, schema_of
 
-SMALL = copy.deepcopy(load_tokenizer("smollm2"))
-SMALL.eos_token = "<|im_end|>"
+from .tiny import ended_tokenizer
+
+SMALL = ended_tokenizer()
 WORDS = vocabulary(SMALL)
 ROWS = len(SMALL)
 PERSON = {

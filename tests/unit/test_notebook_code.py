@@ -1,7 +1,6 @@
 """Lo que definen las celdas y lo que exporta el ayudante dan lo mismo."""
 
 import ast
-import copy
 import json
 import math
 import random
@@ -32,7 +31,7 @@ from tokenatoken.grammar import regex
 from tokenatoken.model import load_tokenizer
 
 from . import test_cache
-from .tiny import CONFIGS, random_ids, tiny_model
+from .tiny import CONFIGS, ended_tokenizer, random_ids, tiny_model
 
 NOTEBOOKS = __file__.rsplit("/tests/", 1)[0] + "/notebooks/"
 
@@ -295,8 +294,7 @@ UNIT9 = definitions(
     *("exact", "stepwise"),
 )
 UNIT9 |= dict(EMPTY=grammar.EMPTY, NEVER=grammar.NEVER, np=np)
-SMALL = copy.deepcopy(load_tokenizer("smollm2"))
-SMALL.eos_token = "<|im_end|>"
+SMALL = ended_tokenizer()
 FORMS = {
     "objeto": r'\{"n": ?"([^"\\\\\x00-\x1f]|\\\\n){0,4}", ?"e": ?-?[0-9]+\}',
     "repeticiones": "(ab?){2,3}[ñ€😀]*",

@@ -1,6 +1,5 @@
 """Figuras y explorador: imagen, texto y reacción, sin navegador."""
 
-import copy
 import html
 import io
 import itertools
@@ -32,7 +31,7 @@ from tokenatoken.show import (
 )
 from tokenatoken.show.explorer import STATES
 
-from .tiny import wide_model
+from .tiny import ended_tokenizer, wide_model
 
 SMOLLM2 = load_tokenizer("smollm2")
 TOKENIZERS = {"SmolLM2": SMOLLM2, "MiniLM": load_tokenizer("minilm")}
@@ -228,10 +227,6 @@ def test_steps_are_drawn_around_the_current_one():
     assert canvas.about.count("\n") == 10
 
 
-ENDED = copy.deepcopy(SMOLLM2)  # choose necesita un token de fin
-ENDED.eos_token = "<|im_end|>"
-
-
 @pytest.fixture
 def tiny():
     """Modelo diminuto con el vocabulario de SmolLM2."""
@@ -261,7 +256,11 @@ def made(name: str, tiny) -> ipywidgets.VBox:
             tiny, SMOLLM2, FORMATS, {"no": "", "sí": "Sé breve."}, "Hola"
         ),
         "control": lambda: show.control_explorer(
-            tiny, ENDED, ids, {"libre": None, "cifras": "[0-9]{2,9}"}, 8
+            tiny,
+            ended_tokenizer(),
+            ids,
+            {"libre": None, "cifras": "[0-9]{2,9}"},
+            8,
         ),
     }[name]()
 

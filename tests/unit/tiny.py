@@ -1,5 +1,6 @@
 """Modelos diminutos de pesos al azar, de seis arquitecturas reales."""
 
+import copy
 from functools import cache
 
 import torch
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 from tokenatoken.checks.bench import random_model
+from tokenatoken.model import load_tokenizer
 
 VOCABULARY = 96
 WINDOW = 8  # ventana deslizante de Mistral y Gemma 3: menor que los prompts
@@ -130,3 +132,11 @@ def wide_model(vocabulary: int):
         model = AutoModelForCausalLM.from_config(config).eval()
         model.lm_head.weight.data *= 60  # que unos tokens destaquen
     return model
+
+
+@cache
+def ended_tokenizer():
+    """SmolLM2 con token de fin, que el que trae el curso no dice cuál es."""
+    tokenizer = copy.deepcopy(load_tokenizer("smollm2"))
+    tokenizer.eos_token = "<|im_end|>"
+    return tokenizer
