@@ -1,6 +1,7 @@
 """Lo que usa quien mantiene el curso: python -m tools.NOMBRE."""
 
 import argparse
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,3 +16,10 @@ def parser(doc: str) -> argparse.ArgumentParser:
 def notebooks(*folders: str) -> list[Path]:
     """Los cuadernos de esas carpetas, en orden."""
     return [p for f in folders for p in sorted((ROOT / f).glob("*.ipynb"))]
+
+
+def save_json(path: Path, content: dict, indent: int | None = 1) -> None:
+    """Guarda unos datos del curso y dice dónde."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(f"guardado {path.relative_to(ROOT)}")

@@ -21,7 +21,7 @@ from tokenatoken.measurements import ANSWERS, conditions
 from tokenatoken.model import load_model
 from tokenatoken.sampling import Sampler
 
-from . import ROOT, parser
+from . import parser, save_json
 
 EXTRACT = [
     (way, t)
@@ -121,11 +121,7 @@ def main() -> None:
         "tokens": tokens,
         "masses": masses,
     }
-    path.write_text(
-        json.dumps(content, ensure_ascii=False, indent=1) + "\n",
-        encoding="utf-8",
-    )
-    print(f"guardado {path.relative_to(ROOT)}")
+    save_json(path, content)
 
 
 if __name__ == "__main__":

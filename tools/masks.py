@@ -9,7 +9,6 @@ suyo sin tenerlas instaladas.
 """
 
 import hashlib
-import json
 import random
 from importlib.metadata import version
 
@@ -23,7 +22,7 @@ from tokenatoken.constrained import Automaton, vocabulary
 from tokenatoken.grammar import regex
 from tokenatoken.model import load_tokenizer
 
-from . import ROOT
+from . import ROOT, save_json
 
 ROWS = 151_936  # los logits del modelo: más filas que tokens
 WALKS, STEPS = 24, 40
@@ -138,16 +137,12 @@ def main() -> None:
             walk(automaton, libraries, pattern, seed) for seed in range(WALKS)
         ]
         patterns[name] = {"regex": pattern, "walks": walks}
-        print(name, sum(len(w["llguidance"]) for w in walks), "estados")
+        print(name, sum(len(w["llguidance"]) for w in walks), "pasos")
     content = {
         "versions": {name: version(name) for name in libraries},
         "patterns": patterns,
     }
-    path = ROOT / "tokenatoken" / "data" / "mascaras.json"
-    path.write_text(
-        json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    print(f"guardado {path.relative_to(ROOT)}")
+    save_json(ROOT / "tokenatoken" / "data" / "mascaras.json", content, None)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from tokenatoken.measurements import ANSWERS, conditions
 from tokenatoken.model import load_model
 
-from . import ROOT, parser
+from . import parser, save_json
 
 SHORT = " Responde solo con el número."
 END = " Termina con «Respuesta:» y el número."
@@ -115,11 +115,7 @@ def main() -> None:
         "runs": runs,
         "with_a_function": with_a_function(model, tokenizer, problems),
     }
-    path.write_text(
-        json.dumps(content, ensure_ascii=False, indent=1) + "\n",
-        encoding="utf-8",
-    )
-    print(f"guardado {path.relative_to(ROOT)}")
+    save_json(path, content)
 
 
 if __name__ == "__main__":
