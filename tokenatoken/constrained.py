@@ -43,7 +43,8 @@ class Vocabulary:
 
     `ids` `[N]`: los tokens que escriben texto, ordenados por su primer byte.
     `bytes` `[L, N]`: sus bytes, columna a columna. `sizes` `[N]`. `end`: el id
-    que termina. Los especiales no están: nunca son texto.
+    que termina. `rows`: los logits que hacen falta. Los especiales no están:
+    nunca son texto.
     """
 
     def __init__(self, tokenizer):
@@ -77,6 +78,7 @@ class Vocabulary:
         firsts = np.searchsorted(self.bytes[0], np.arange(257))
         self.starts = [slice(*firsts[b : b + 2]) for b in range(256)]
         self.texts, self.end = texts, tokenizer.eos_token_id
+        self.rows = 1 + max(self.end, *texts.values())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,7 +225,7 @@ class Constrained:
 
     def __init__(self, automaton: Automaton, max_new_tokens: int, sampler):
         self.automaton, self.limit = automaton, max_new_tokens
-        self.sampler = sampler
+        self.sampler, self.end = sampler, automaton.vocabulary.end
         self.seen: torch.Tensor | None = None  # [B, n], lo leído hasta ahora
         self.last: list[int] = []  # lo último que eligió, por fila
 
@@ -231,8 +233,7 @@ class Constrained:
         """Logits `[B, V]` y lo escrito `[B, n]` → un id por fila, `[B]`."""
         self._follow(ids)
         left = self.limit - (ids.shape[1] - self.begun)
-        words = self.automaton.vocabulary
-        if logits.shape[-1] <= max(words.ids.max(), words.end):
+        if logits.shape[-1] < self.automaton.vocabulary.rows:
             raise CourseError(
                 f"El modelo da {logits.shape[-1]} logits y el tokenizador "
                 "tiene ids mayores: no son de la misma pareja."
@@ -249,16 +250,16 @@ class Constrained:
 
     def allowed(self, state: int, left: int) -> torch.Tensor:
         """Los ids permitidos desde `state` si quedan `left` tokens, `[k]`."""
-        automaton, end = self.automaton, self.automaton.vocabulary.end
+        end = torch.tensor([self.end], dtype=torch.int32)
         if state == DEAD:  # ya ha terminado
-            return torch.tensor([end], dtype=torch.int32)
-        row = automaton.row(state)
+            return end
+        row = self.automaton.row(state)
         ids = row.ids
         most = min(left - 1, FAR - 1)
         if row.worst > most:
             ids = ids[torch.from_numpy(row.closing <= most)]
-        if automaton.done(state):
-            ids = torch.cat([ids, torch.tensor([end], dtype=torch.int32)])
+        if self.automaton.done(state):
+            ids = torch.cat([ids, end])
         return ids
 
     def _follow(self, ids: torch.Tensor) -> None:
@@ -280,11 +281,11 @@ class Constrained:
 
     def _over(self, n: int) -> bool:
         """Si lo último que eligió acababa todos los textos."""
-        ended = set(self.last) == {self.automaton.vocabulary.end}
+        ended = set(self.last) == {self.end}
         return ended or n - self.begun >= self.limit
 
     def _read(self, state: int, token: int) -> int:
-        if token == self.automaton.vocabulary.end or state == DEAD:
+        if token == self.end or state == DEAD:
             return DEAD
         after = self.automaton.read(state, token)
         if after == DEAD:

@@ -52,6 +52,11 @@ NUMBER = regex(
     r"|-?[1-9](\.[0-9]+)?[eE](-[0-9]{1,3}"
     r"|\+?([0-9]{1,2}|[12][0-9]{2}|30[0-7]))"
 )
+SIMPLE = {
+    "number": NUMBER,
+    "boolean": alt(text("true"), text("false")),
+    "null": text("null"),
+}
 YEAR = r"([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 LEAP = (
     r"([0-9]{2}(0[48]|[2468][048]|[13579][26])"
@@ -136,14 +141,9 @@ def _value(schema, where: str, depth: int) -> Expression:
         "string": _string,
         "integer": _integer,
     }
-    simple = {
-        "number": NUMBER,
-        "boolean": alt(text("true"), text("false")),
-        "null": text("null"),
-    }
     return alt(
         *(
-            simple.get(kind) or makers[kind](schema, where, depth)
+            SIMPLE.get(kind) or makers[kind](schema, where, depth)
             for kind in kinds
         )
     )
