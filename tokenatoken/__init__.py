@@ -11,6 +11,7 @@ carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
     chat · calls            una conversación como ids · leer una llamada
     grammar · schema        qué textos valen, byte a byte · un JSON Schema
     constrained             elegir solo lo que acaba en un texto válido
+    batch_invariant         los mismos bits, solo o en un lote
     model/    del archivo al modelo cargado
     show/     figuras y exploradores
     checks/   la corrección de los laboratorios

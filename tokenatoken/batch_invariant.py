@@ -10,15 +10,22 @@ from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.activations import ACT2CLS
 from transformers.masking_utils import sdpa_mask
 
 from . import CourseError
 from .sampling import is_whole
 
 SIZES = 1, 2, 4, 8, 16, 32, 64, 128, 256  # si dan los mismos bits
+ENOUGH = 64  # sumas en las que dos órdenes distintos no coinciden
+ALIGNED = 16  # números de 4 bytes en 64, lo que lee una instrucción
+PIECE, PIECE_STEP = 1 << 14, 64  # números: menos de los que reparte torch
 NAME = "batch_invariant"
+ACTIVATIONS = tuple(
+    kind if isinstance(kind, type) else kind[0] for kind in ACT2CLS.values()
+)
 ACTIVE = {}  # id de la configuración → lo que usa su atención
 
 
@@ -60,49 +67,49 @@ class Groups:
 
     def agrees(self, op, rows, kind, size: int) -> bool:
         """Si grupos de `size` dan los mismos bits que los de `tile`."""
-        key = kind, rows.shape[1], rows.dtype
+        key = kind, rows.shape[1], rows.dtype, size
         if key not in self.known:
-            self.known[key] = _probe(op, rows, self.tile, kind)
-        probe, truth = self.known[key]
-        if (key, size) not in self.known:
-            times = -(-size // self.tile)
-            many = probe.repeat(times, 1)[:size]  # [size, K]
+            self.known[key] = self.compare(op, rows, kind, size)
+        return self.known[key]
+
+    def compare(self, op, like, kind, size: int) -> bool:
+        """Con filas al azar, `[tile, K]`, hasta `ENOUGH` sumas distintas.
+        `ValueError` si lo que da una depende de su lugar en el grupo."""
+        random = torch.Generator().manual_seed(0)
+        times, sums, same = -(-size // self.tile), 0, True
+        while sums < ENOUGH and same:
+            rows = torch.randn(self.tile, like.shape[1], generator=random)
+            rows = rows.to(like)
+            truth = op(rows)  # [tile, N]
+            if not torch.equal(op(rows.roll(1, 0)), truth.roll(1, 0)):
+                raise CourseError(
+                    f"En esta máquina, {kind[0]} en {like.dtype} da otros "
+                    "bits según el lugar de la fila, aun con grupos de "
+                    f"{self.tile}. Prueba tile=4 y chunk=64 y, si ya lo son, "
+                    "carga el modelo en fp32: load_model(dtype=torch.float32)."
+                )
+            many = rows.repeat(times, 1)[:size]
             same = torch.equal(op(many), truth.repeat(times, 1)[:size])
-            self.known[key, size] = same
-        return self.known[key, size]
-
-
-def _probe(op, like, tile: int, kind) -> tuple[torch.Tensor, torch.Tensor]:
-    """Filas al azar, `[tile, K]`, y lo que da `op` con ellas; o `ValueError` si
-    depende del lugar de la fila."""
-    random = torch.Generator().manual_seed(0)
-    rows = torch.randn(tile, like.shape[1], generator=random).to(like)
-    result = op(rows)
-    if not torch.equal(op(rows.roll(1, 0)), result.roll(1, 0)):
-        raise CourseError(
-            f"En esta máquina, {kind[0]} en {like.dtype} da otros bits según "
-            f"el lugar de la fila, aun con grupos de {tile}. Prueba otro tile, "
-            "o carga el modelo en fp32: load_model(dtype=torch.float32)."
-        )
-    return rows, result
+            sums += truth.numel() if truth.shape != rows.shape else len(rows)
+        return same
 
 
 def attend(rows, keys, values, seen, chunk: int, product) -> torch.Tensor:
     """Atención de unas filas, sumada en trozos de `chunk` posiciones, en orden.
 
     `rows` `[m, d]`, ya escaladas; `keys` y `values` `[n, d]`, con n múltiplo
-    de `chunk`; `seen` `[m, n]`, lo que ve cada fila. `product(a, b)` es a @ b.
+    de `chunk`; `seen` `[m, n]`, lo que ve cada fila. `product(a, b)` es a @ b.T.
     El máximo no redondea, y lo que no se ve suma ceros: ni el número de trozos
     ni el relleno cambian un bit.
     """
-    scores = [product(rows, k.T) for k in keys.split(chunk)]  # [m, chunk]
+    scores = [product(rows, k) for k in keys.split(chunk)]  # [m, chunk]
     lowest = torch.finfo(rows.dtype).min
     scores = torch.cat(scores, -1).masked_fill(~seen, lowest)  # [m, n]
     weights = (scores - scores.amax(-1, keepdim=True)).exp()
     values = pad(values, (0, 1), value=1.0)  # una columna que cuenta pesos
     total = 0
     for w, v in zip(weights.split(chunk, -1), values.split(chunk)):
-        total = total + product(w, v)  # [m, d + 1]
+        total = total + product(w, v.T.contiguous())  # [m, d + 1]
     return total[:, :-1] / total[:, -1:]
 
 
@@ -127,15 +134,16 @@ def batch_invariant(
     with ExitStack() as stack:
         for module in model.modules():
             if _is_covered(module):
-                op = _operation(module, packed)
-                stack.enter_context(_fixed(module, op, groups))
+                stack.enter_context(_fixed(module, packed, groups))
+            elif isinstance(module, ACTIVATIONS):
+                stack.enter_context(_replaced(module, _by_pieces(module)))
         stack.enter_context(_attention_by_chunks(model, groups, chunk))
         yield model
 
 
-@contextmanager
-def _fixed(module, op, groups):
-    """Cambia el `forward` de un módulo por el mismo, en grupos."""
+def _fixed(module, packed: bool, groups):
+    """Un producto o una norma, por grupos de filas."""
+    op = _operation(module, packed)
     shape = tuple(module.weight.shape) if hasattr(module, "weight") else ()
     kind = type(module).__name__, shape
 
@@ -143,6 +151,25 @@ def _fixed(module, op, groups):
         rows = groups(op, x.reshape(-1, x.shape[-1]), kind)
         return rows.view(*x.shape[:-1], -1)
 
+    return _replaced(module, forward)
+
+
+def _by_pieces(module) -> Callable:
+    """Una activación, en trozos sin resto y de un solo hilo: en AVX, lo que
+    sobra de una instrucción va por otra rutina, con otros bits."""
+    op = module.forward
+
+    def forward(x):
+        numbers = pad(x.reshape(-1), (0, -x.numel() % PIECE_STEP))
+        done = [op(piece) for piece in numbers.split(PIECE)]
+        return torch.cat(done)[: x.numel()].view(x.shape)
+
+    return forward
+
+
+@contextmanager
+def _replaced(module, forward: Callable):
+    """Cambia el `forward` de un módulo, y al final lo deja como estaba."""
     before = vars(module).get("forward")
     module.forward = forward
     try:
@@ -157,14 +184,16 @@ def _operation(module, packed: bool) -> Callable:
     if not (packed and isinstance(module, torch.nn.Linear)):
         return module.forward
     try:
-        weight = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach())
+        weight = torch.ops.mkldnn._reorder_linear_weight(
+            module.weight.detach()
+        )
     except (AttributeError, RuntimeError, NotImplementedError) as error:
         raise CourseError(
             "packed=True reordena los pesos para oneDNN, y este torch, este "
             "dispositivo o esta precisión no lo ofrecen. Usa packed=False."
         ) from error
-    linear = torch.ops.mkldnn._linear_pointwise
-    return lambda rows: linear(rows, weight, module.bias, "none", [], "")
+    fast = torch.ops.mkldnn._linear_pointwise
+    return lambda rows: fast(rows, weight, module.bias, "none", [], "")
 
 
 @contextmanager
@@ -177,6 +206,11 @@ def _attention_by_chunks(model, groups, chunk: int):
     try:
         ACTIVE.update(dict.fromkeys(keys, (groups, chunk)))
         model.set_attn_implementation(NAME)
+        if model.config._attn_implementation != NAME:
+            raise CourseError(
+                f"{type(model).__name__} no deja cambiar su atención. Usa un "
+                "Llama, Qwen, Phi-3 o Gemma 3."
+            )
         yield
     finally:
         model.set_attn_implementation(implementation)
@@ -205,9 +239,9 @@ def _attention(module, query, key, value, mask, scaling=None, **options):
     query = (query * scaling).reshape(b, g, h // g * m, d)
     last = options["position_ids"][:, -1].expand(b).tolist()
 
-    def product(rows, matrix):  # [m, K], [K, N]
-        kind = "la atención", tuple(matrix.shape), matrix.stride()
-        return groups(lambda rows: rows @ matrix, rows, kind)
+    def product(rows, matrix):  # [m, K], [N, K]
+        kind = "la atención", tuple(matrix.shape)
+        return groups(lambda rows: linear(rows, matrix), rows, kind)
 
     done = []
     for row, place in enumerate(last):
@@ -231,6 +265,11 @@ def _check(model, tile, chunk) -> None:
     for name, value in {"tile": tile, "chunk": chunk}.items():
         if not is_whole(value) or value < 1:
             raise CourseError(f"{name}={value!r} no vale: un entero, 1 o más.")
+    if chunk % ALIGNED:
+        raise CourseError(
+            f"chunk={chunk} no vale: tiene que ser múltiplo de {ALIGNED}, para "
+            "que cada trozo empiece donde la memoria está alineada."
+        )
     if not hasattr(model, "set_attn_implementation"):
         raise CourseError(
             f"Esperaba un modelo y he recibido {type(model).__name__}. "

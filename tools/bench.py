@@ -272,6 +272,59 @@ def _mean(ours: list, theirs: list) -> str:
     return f"{statistics.mean(ours) / statistics.mean(theirs):.2f} ×"
 
 
+def invariance(repeats: int) -> tuple[list, dict]:
+    """Lo que cuesta que una fila dé los mismos bits sola y acompañada: un paso
+    de decode (lotes de 1, 8 y 16) y un prefill de 128, frente a sin tocar."""
+    from contextlib import nullcontext
+
+    import torch
+
+    from tokenatoken.batch_invariant import batch_invariant
+    from tokenatoken.model import load_model
+
+    model, _ = load_model(dtype=torch.float32)
+    ids = torch.arange(128, device=model.device)[None]  # [1, 128]
+    ways = {
+        "sin tocar": nullcontext,
+        "invariante": lambda: batch_invariant(model),
+        "  con pesos reordenados": lambda: batch_invariant(model, packed=True),
+    }
+    times = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            with way():
+                times[name].append(steps(model, ids))
+    rows = []
+    for name in list(ways)[1:]:
+        for case in times[name][0]:
+            pair = ([t[case] for t in times[n]] for n in (name, "sin tocar"))
+            goal = "≤ 1.5 ×" if case == "decode, lote 1" else ""
+            what = f"{name}: {case}"
+            rows.append((what, f"{medians(*pair):.2f} ×", goal))
+    return rows, times
+
+
+def steps(model, ids) -> dict:
+    """Segundos de un paso con cada lote y de un prefill, ya calientes."""
+    from tokenatoken.cache import make_cache
+    from tokenatoken.forward import next_logits
+
+    found = {}
+    for batch in (1, 8, 16):
+        rows, cache = ids.repeat(batch, 1)[:, :33], make_cache(model)
+        next_logits(model, rows[:, :-1], cache)
+        for _ in range(3):  # cuenta el último
+            start = time.perf_counter()
+            next_logits(model, rows, cache)[0, 0].item()
+            found[f"decode, lote {batch}"] = time.perf_counter() - start
+            cache.crop(-1)
+    for _ in range(2):
+        start = time.perf_counter()
+        next_logits(model, ids)[0, 0].item()
+        found["prefill de 128"] = time.perf_counter() - start
+    return found
+
+
 def loading(where: list[str], gguf: Path, repeats: int) -> tuple:
     """Segundos de cada carga, sin importar nada y de principio a fin."""
     orders = {
@@ -355,6 +408,7 @@ def main() -> None:
         loads=loads,
         generation=generation,
         constrained=constrained,
+        invariance=invariance,
         notebooks=walls,
     )
     options.add_argument("--only", choices=parts, help="una de las partes")

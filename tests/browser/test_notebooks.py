@@ -27,6 +27,7 @@ CONTROLS = {
     "07_cronometro.ipynb": dict(slider=4),
     "08_chat.ipynb": dict(text=2, select=2),
     "09_control.ipynb": dict(slider=2, select=1),
+    "10_determinismo.ipynb": dict(select=3),
 }
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {

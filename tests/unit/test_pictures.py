@@ -83,6 +83,21 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["a hasta 0,60", "0,59 → a, 0,61 → b"],
         ),
         (
+            lambda: show.histogram([1.0, 2.0, 4.0], "T", "X", {"raya": 2.5}),
+            ["3 valores (X)", "1, 1,5, 2, 3, 4", "raya: 2,5"],
+        ),
+        (
+            lambda: show.histogram([0.0, 0.1, 9.0], "T", "X", {}, log=True),
+            ["2 valores", "y 1 cero"],
+        ),
+        (
+            lambda: show.split_drawing((1000, 1001), 8, 256, "T"),
+            [
+                "8 trozos, n = 1001: 126 · 126 · 126 · 126 · 126 · 126 · 126",
+                "trozos de 256, n = 1000: 256 · 256 · 256 · 232",
+            ],
+        ),
+        (
             lambda: show.scatter([1, 90], [1000, 2], "ab", *"TXY", [0, 1]),
             ["a: 1,0; 1\u202f000", "b: 90,0; 2"],
         ),
@@ -262,7 +277,41 @@ def made(name: str, tiny) -> ipywidgets.VBox:
             {"libre": None, "cifras": "[0-9]{2,9}"},
             8,
         ),
+        "company": lambda: show.company_explorer(SMOLLM2, COMPANY, (0, 1)),
     }[name]()
+
+
+def company_row(apart: int) -> dict:
+    """Treinta tokens; el lote de 8 se separa en `apart`, y el de 2, no."""
+    ids = list(range(100, 130))
+    margins = [2.0] * apart + [0.0625] * (30 - apart)
+    rows = {"1": ids, "2": ids, "8": ids[:apart] + [99] * (30 - apart)}
+    return {k: {"ids": v, "margins": margins} for k, v in rows.items()}
+
+
+COMPANY = {
+    "prompts": ["Una", "Otra"],
+    "runs": {
+        "float32": [company_row(30), company_row(30)],
+        "bfloat16": [company_row(12), company_row(20)],
+    },
+}
+
+
+def test_company_says_where_they_part(published):
+    with pytest.raises(ValueError, match="de la 0 a la 1"):
+        show.company_explorer(SMOLLM2, COMPANY, (0, 2))
+    box = show.company_explorer(SMOLLM2, COMPANY, (0, 1))
+    _, facts, drawing = box.children
+    assert "se separan en el token 13" in drawing.value
+    assert "Sola:" in facts.value and "Lote de 8:" in facts.value
+    states = published[0][0][0][STATES]["states"]
+    found = {(s["prompt"], s["precision"], s["batch"]): s for s in states}
+    assert found[0, "bfloat16", 8]["apart"] == 12
+    assert found[0, "bfloat16", 2]["apart"] is None
+    alone, company = found[1, "bfloat16", 8]["rows"]
+    assert [place for place, *_ in alone] == list(range(15, 26))
+    assert alone[:5] == company[:5] and alone[5] != company[5]
 
 
 MOVES = {
@@ -288,6 +337,7 @@ MOVES = {
         ("user", "adiós<|im_end|>"),
     ],
     "control": [("form", "cifras"), ("temperature", 2), ("budget", 12)],
+    "company": [("prompt", 1), ("precision", "float32"), ("batch", 2)],
 }
 
 

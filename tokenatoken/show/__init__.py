@@ -9,6 +9,7 @@ from .charts import (
     curves,
     grouped_bars,
     heatmap,
+    histogram,
     line,
     rates,
     roofline,
@@ -24,3 +25,4 @@ from .unit06 import cache_explorer
 from .unit07 import cost_explorer
 from .unit08 import chat_explorer
 from .unit09 import control_explorer
+from .unit10 import company_explorer, split_drawing

@@ -4,8 +4,17 @@ Cada función devuelve una `Picture`. No saben nada de modelos: reciben números
 o tablas.
 """
 
+import numpy as np
+
 from .. import number
-from .picture import PALETTE, TOKEN_COLORS, Picture, drawing, plain_log
+from .picture import (
+    PALETTE,
+    TOKEN_COLORS,
+    Picture,
+    drawing,
+    plain_log,
+    short,
+)
 
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))]
 
@@ -141,6 +150,37 @@ def _write_ends(axes, x, y, decimals: int) -> None:
             ha="center",
             fontsize=15,
         )
+
+
+def histogram(
+    values, title: str, xlabel: str, marks: dict, log: bool = False
+) -> Picture:
+    """Cuántos valores caen en cada tramo, con rayas en `marks` (nombre →
+    lugar). `log`: eje x logarítmico; los ceros no caben en él, y se cuentan
+    en el texto. El texto da cuartiles y extremos."""
+    positive = sorted(v for v in values if v > 0 or not log)
+    low, high = positive[0], positive[-1]
+    with drawing(title, 4.6) as d:
+        bins = np.linspace(low, high, 41)
+        if log:
+            bins = np.geomspace(low, high, 41)
+            d.axes.set_xscale("log")
+            plain_log(d.axes.xaxis)
+        d.axes.hist(positive, bins, color=PALETTE[4], edgecolor="white")
+        for style, (name, place) in zip(_DASHES, marks.items()):
+            look = dict(color=PALETTE[1], lw=3, ls=style)
+            d.axes.axvline(place, label=f"{name}: {short(place)}", **look)
+        d.axes.set_xlabel(xlabel)
+        d.axes.set_ylabel("cuántos")
+        d.axes.legend(frameon=False, loc="upper left")
+        cuts = np.quantile(positive, [0, 0.25, 0.5, 0.75, 1])
+        d.lines.append(f"{len(positive)} valores ({xlabel})")
+        d.lines.append("de menor a mayor: " + ", ".join(map(short, cuts)))
+        if len(positive) < len(values):
+            zeros = len(values) - len(positive)
+            d.lines.append(f"y {zeros} cero" + "s" * (zeros > 1))
+        d.lines += [f"{name}: {short(x)}" for name, x in marks.items()]
+    return d.picture
 
 
 def heatmap(
