@@ -42,6 +42,12 @@ def by_batch(ops, rows):
     ]
 
 
+def cross(ops, rows):
+    """Todos los tamaños y todos los lugares, pero no a la vez."""
+    full = partial(variants, sizes=[1, len(rows)])
+    return {*FIRST(ops, rows), *full(ops, rows)}
+
+
 def asserting(product, weight):
     """Con assert, como en otros laboratorios."""
     assert is_invariant(product, weight)
@@ -120,6 +126,7 @@ MUTANTS = {
         "otra": wrong(lambda ops, rows: ["linear"], says="No hay"),
         "lote entero": wrong(by_batch, says="Se te escapa"),
         "pares": wrong(partial(variants, sizes=range(1, 18, 2))),
+        "en cruz": wrong(cross, says="un rincón"),
         "hasta cuatro": wrong(partial(FIRST, sizes=range(1, 5))),
         "diccionario": wrong(
             lambda ops, rows: dict.fromkeys(ops, False), says="una lista"

@@ -236,6 +236,12 @@ def by_rolling(ops, rows):
 
 FIRST = partial(variants, spots=lambda m: [0])
 OP_TRAPS = {
+    "Puede haber varias: no pares en la primera.": lambda ops, rows: variants(
+        ops, rows
+    )[:1],
+    "Esas son las que no cambian: se piden las otras.": lambda ops, rows: [
+        name for name in ops if name not in variants(ops, rows)
+    ],
     "Pones la fila siempre en el mismo lugar: prueba también los otros.": [
         FIRST,
         partial(variants, spots=lambda m: [m - 1]),
@@ -261,12 +267,6 @@ OP_TRAPS = {
         name
         for name, op in ops.items()
         if not torch.equal(op(rows.roll(1, 0))[0], op(rows)[0])
-    ],
-    "Puede haber varias: no pares en la primera.": lambda ops, rows: variants(
-        ops, rows
-    )[:1],
-    "Esas son las que no cambian: se piden las otras.": lambda ops, rows: [
-        name for name in ops if name not in variants(ops, rows)
     ],
 }
 
@@ -521,6 +521,11 @@ def online(q, k, v, first, chunk, reset=False, local=False):
     return torch.stack(done)
 
 
+def in_double_bits(q, k, v, first, chunk):
+    q, k, v = q.double(), k.double(), v.double()
+    return attention(q, k, v, first, chunk, groups=together).float()
+
+
 def one_pair(q, k, v, first, chunk):
     """De posición en posición, sin más sumas que +."""
     n, m = len(k), len(q)
@@ -572,6 +577,9 @@ ATTENTION_TRAPS = {
     ],
     "El último trozo es más corto, y otra forma es otro orden: complétalo "
     "con claves que nadie vea.": partial(attention, fill=False),
+    "Más bits no fijan el orden: el resultado aún cambia, aunque menos.": [
+        in_double_bits,
+    ],
     "El número de trozos es fijo y su tamaño crece con n: al revés.": [
         partial(
             attention,

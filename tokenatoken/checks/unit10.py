@@ -117,7 +117,7 @@ def _rows(seed: int, n: int = 9) -> torch.Tensor:
     rows = torch.stack([random_logits(60 + seed + i) for i in range(n)])
     for i, row in enumerate(rows):
         first, second = row.topk(2).indices
-        row[second] = row[first] - (0.3 + 0.7 * (i % 3)) * 1e-2
+        row[second] = row[first] - (0.3 + 0.6 * (i % 3)) * 1e-2
     return rows
 
 
@@ -245,9 +245,9 @@ def _sum_trace(function, x, size) -> Trace:
     return Trace()
 
 
-def _hard_rows(n: int) -> torch.Tensor:
+def _hard_rows(n: int, m: int = 3) -> torch.Tensor:
     """Números enormes que se anulan: en 64 bits también cuenta el orden."""
-    rows = uniform(3, n, seed=n)
+    rows = uniform(m, n, seed=n)
     rows[:, 1::3] *= 2.0**60
     rows[:, 2::3] = -rows[:, 1::3][:, : rows[:, 2::3].shape[1]]
     return rows
@@ -330,6 +330,14 @@ def _inside(rows):
     return torch.where(inside, bench.times(rows, 3), bench.times(rows))
 
 
+def _corner(rows):
+    """Cambia una fila, con un tamaño de lote y en un lugar."""
+    corner = (torch.arange(len(rows)) == 3) & (len(rows) == 5)
+    return torch.where(
+        corner[:, None], bench.times(rows, 3), bench.times(rows)
+    )
+
+
 GOOD_OPS = {
     "norma": bench.norm,
     "softmax": bench.soft,
@@ -345,6 +353,7 @@ BAD_OPS = {
     "la primera": _from_first,
     "de 17": _only(17),
     "en medio": _inside,
+    "un rincón": _corner,
 }
 OP_SETS = [
     (bench.suspects(), ["producto"]),
@@ -355,6 +364,7 @@ OP_SETS = [
     ({"la primera": _from_first} | GOOD_OPS, ["la primera"]),
     (GOOD_OPS | {"de 17": _only(17)}, ["de 17"]),
     (GOOD_OPS | {"en medio": _inside}, ["en medio"]),
+    (GOOD_OPS | {"un rincón": _corner}, ["un rincón"]),
     (BAD_OPS, [*BAD_OPS]),
     (BAD_OPS | GOOD_OPS, [*BAD_OPS]),
 ]
@@ -468,14 +478,16 @@ def _exact(q, k, v, first):
     return scores.softmax(-1) @ v
 
 
-def _cut_trace(function, n, chunk, cuts) -> Trace:
+def _cut_trace(function, n, chunk, cuts, hard=False) -> Trace:
     q, k, v = (uniform(n, 8, seed=n + i, scale=3.0) for i in range(3))
+    if hard:  # pesos iguales, y valores enormes que se anulan
+        k, v = 0 * k, _hard_rows(n, 8).T.contiguous()
     one = _attend(function, q, k, v, 0, chunk)
     for a, b in cuts:
         part = _attend(function, q[a:b], k[:b], v[:b], a, chunk)
         error = (part - _exact(q[a:b], k[:b], v[:b], a)).abs().max().item()
         bits = one.flatten().tolist() + part.flatten().tolist()
-        if error > 1e-5:
+        if error > 1e-5 * v.abs().max().clamp_min(3) / 3:
             bad = f"De la {a} a la {b - 1}, lejos del softmax: "
             bad += say("te apartas hasta {0:.5f}.", error)
             return Trace(bad, given.ONE_ROW, bits)
@@ -498,6 +510,7 @@ exercise(
             (37, 16, [(0, 37), (0, 9), (9, 20), (16, 32), (31, 37), (36, 37)]),
             (5, 8, [(0, 5), (0, 1), (1, 4), (4, 5)]),
             (45, 8, [(0, 45), (0, 44), (3, 4), (40, 45), (44, 45)]),
+            (48, 16, [(0, 48), (0, 9), (8, 18), (20, 21), (40, 48)], True),
         ],
         truth=lambda *case: Trace(),
         observe=_cut_trace,
