@@ -240,7 +240,10 @@ OP_TRAPS = {
         ops, rows
     )[:1],
     "Esas son las que no cambian: se piden las otras.": lambda ops, rows: [
-        name for name in ops if name not in variants(ops, rows)
+        name
+        for bad in [variants(ops, rows)]
+        for name in ops
+        if name not in bad
     ],
     "Pones la fila siempre en el mismo lugar: prueba también los otros.": [
         FIRST,
