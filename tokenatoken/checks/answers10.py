@@ -93,7 +93,7 @@ MARGIN_TRAPS = {
 FLIP_TRAPS = {
     "Cada logit se mueve por su cuenta: mientras el primero baja, el segundo "
     "puede subir.": partial(flips, times=1),
-    "Con un empate justo, el primero también puede cambiar: cuéntalo.": partial(
+    "Con un empate justo, el primero ya puede cambiar: cuéntalo.": partial(
         flips, less=torch.lt
     ),
     "Cuentas las que aguantan: son las otras.": partial(flips, less=torch.gt),

@@ -519,5 +519,5 @@ exercise(
         traps=given.ATTENTION_TRAPS,
         rights=[given.attention, given.online, given.one_pair],
     ),
-    success="¡Correcto! Los mismos bits, se corte el prompt por donde se corte.",
+    success="¡Correcto! Los mismos bits, se corte por donde se corte.",
 )
