@@ -5,6 +5,7 @@ dispositivos de mentira. Lo usan las correcciones y los propios cuadernos.
 from functools import cache
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ..model import load_tokenizer
 from ..tokens import byte_alphabet, encode
@@ -195,3 +196,160 @@ class FakeGPU:
     def clock(self) -> float:
         self.reads += 1
         return self.now
+
+
+# Sumas en otro orden
+
+
+@cache
+def _order(shape: tuple) -> list[int]:
+    """Un orden para la última dimensión, que sale de toda la forma."""
+    seed = sum(size * 31**i for i, size in enumerate(shape, 1))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(shape[-1], generator=generator).tolist()
+
+
+class ShapeMachine(TorchFunctionMode):
+    """Una máquina de mentira: mientras dura, `@`, `sum`, `mean` y `softmax`
+    suman en un orden que sale de la forma entera de lo que reciben. Con la
+    misma forma, los mismos bits, y lo mismo en cualquier CPU.
+
+    `most`: cuántos sumandos caben en una suma, si hay tope.
+    """
+
+    has = "sum", "mean", "matmul", "linear", "exp", "softmax"
+    lacks = (
+        *("einsum", "tensordot", "inner", "addmm", "addmv", "baddbmm"),
+        *("cumsum", "logsumexp", "log_softmax", "norm", "linalg_norm"),
+        *("scaled_dot_product_attention", "rms_norm", "var", "std", "vdot"),
+        *("nansum", "exp_", "trace", "conv1d", "multi_dot"),
+    )
+
+    def __init__(self, most: int | None = None):
+        super().__init__()
+        self.most = most
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "").strip("_")
+        name = "matmul" if name in ("mm", "bmm", "mv", "dot") else name
+        expect(
+            name not in self.lacks,
+            f"La máquina de la corrección no tiene {name}: suma con @, sum, "
+            "mean, softmax o +.",
+        )
+        act = getattr(self, f"_{name}") if name in self.has else function
+        return act(*args, **(kwargs or {}))
+
+    def add(self, x: torch.Tensor, shape) -> torch.Tensor:
+        """La suma de la última dimensión, en el orden de `shape`."""
+        n = x.shape[-1]
+        expect(
+            self.most is None or n <= self.most,
+            f"Sumas {n} sumandos de una vez. {TOO_MANY}",
+        )
+        total = x.new_zeros(x.shape[:-1])
+        for i in _order((*shape, n)):
+            total = total + x[..., i]
+        return total
+
+    def _sum(self, x, dim=None, keepdim=False, *, dtype=None, axis=None):
+        dim = axis if dim is None else dim
+        dims = [*range(x.dim())] if dim is None else dim
+        dims = [dims] if isinstance(dims, int) else dims
+        dims = sorted(d % x.dim() for d in dims)
+        rest = [d for d in range(x.dim()) if d not in dims]
+        x = x.to(dtype) if dtype else x
+        if not x.is_floating_point() or not dims:
+            return x.sum(dims, keepdim)
+        flat = x.permute(*rest, *dims).flatten(len(rest))
+        total = self.add(flat, x.shape)
+        for d in dims if keepdim else ():
+            total = total.unsqueeze(d)
+        return total
+
+    def _mean(self, x, dim=None, keepdim=False, **options):
+        total = self._sum(x, dim, keepdim, **options)
+        return total / (x.numel() / max(total.numel(), 1))
+
+    def _matmul(self, a, b):
+        rows, columns = a.dim() > 1, b.dim() > 1
+        a, b = a if rows else a[None], b if columns else b[:, None]
+        terms = a.unsqueeze(-2) * b.mT.unsqueeze(-3)  # [..., m, N, K]
+        total = self.add(terms, terms.shape)
+        total = total if columns else total.squeeze(-1)
+        return total if rows else total.squeeze(-1 - columns)
+
+    def _linear(self, x, weight, bias=None):
+        return self._matmul(x, weight.T) + (0 if bias is None else bias)
+
+    def _exp(self, x):  # en 64 bits: no depende del lugar
+        return x.double().exp().to(x.dtype)
+
+    def _softmax(self, x, dim=None, dtype=None, **_):
+        x = x.to(dtype) if dtype else x
+        weights = self._exp(x - x.amax(dim, keepdim=True))
+        return weights / self._sum(weights, dim, keepdim=True)
+
+
+TOO_MANY = (
+    "En una suma caben las posiciones de un trozo: el resultado de cada "
+    "trozo se suma al total con +."
+)
+
+
+def in_parts(terms: torch.Tensor, parts: int) -> torch.Tensor:
+    """La suma de la última dimensión en `parts` partes salteadas, y las
+    partes, en orden: los mismos bits en cualquier CPU."""
+    columns = terms.unbind(-1)
+    return sum(sum(columns[part::parts]) for part in range(parts))
+
+
+def uniform(*shape, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    """Números entre −scale y scale, los mismos en cualquier CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return scale * (2 * torch.rand(*shape, generator=generator) - 1)
+
+
+WEIGHT = uniform(8, 6, seed=10)  # [K, N]
+
+
+def times(rows: torch.Tensor, parts: int = 1) -> torch.Tensor:
+    """`rows @ WEIGHT`, `[m, N]`, sumado en `parts` partes."""
+    return in_parts(rows[:, None] * WEIGHT.T, parts)
+
+
+def norm(rows):
+    mean = in_parts(rows * rows, 1) / rows.shape[-1]
+    return rows / (mean + 1e-6).sqrt()[:, None]
+
+
+def soft(rows):
+    weights = (rows - rows.amax(-1, keepdim=True)).double().exp().float()
+    return weights / in_parts(weights, 2)[:, None]
+
+
+def gate(rows):
+    return (rows.double() * torch.sigmoid(rows.double())).float() * rows
+
+
+def in_fours(rows):
+    """En grupos de cuatro filas, con ceros donde falten."""
+    full = torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % 4))
+    done = [times(part, 3) for part in full.split(4)]
+    return torch.cat(done)[: len(rows)]
+
+
+def split_rows(rows):
+    """Con cinco filas o más, la suma se reparte de otra manera."""
+    return times(rows, 1 if len(rows) < 5 else 3)
+
+
+def suspects() -> dict:
+    """Las cinco operaciones del laboratorio 10."""
+    return {
+        "norma": norm,
+        "softmax": soft,
+        "puerta": gate,
+        "en grupos": in_fours,
+        "producto": split_rows,
+    }
