@@ -321,6 +321,31 @@ def test_groups_fall_back_to_the_tile():
     assert product.calls == [6, 6, 6, 6]
 
 
+def test_zeros_prove_nothing():
+    """Con una matriz de ceros todos los órdenes dan lo mismo: la prueba se
+    hace con otra."""
+    product = Product(lambda m: 1 if m < 4 else 5)
+    blank = Product(product.parts)
+    blank.weight = torch.zeros_like(blank.weight)
+    groups, rows = Groups(4), torch.ones(1, 64)
+    groups(blank, rows, ("producto",), trial=product)
+    blank.calls.clear()
+    groups(blank, rows, ("producto",), trial=product)
+    assert blank.calls == [4]
+
+
+def test_a_verdict_serves_other_weights():
+    """Lo que se recuerda es si el tamaño vale, no lo que dio una matriz."""
+    product = Product(lambda m: 5)
+    other = Product(lambda m: 5)
+    other.weight = other.weight.flip(0)
+    rows, groups = torch.ones(9, 64), Groups(4)
+    groups(product, rows[:1], ("producto",))
+    other.calls.clear()
+    groups(other, rows, ("producto",))
+    assert other.calls[-1] == 16
+
+
 def test_a_place_that_matters_is_refused():
     def first_row_apart(rows):
         out = rows.clone()
@@ -340,7 +365,11 @@ def test_attention_ignores_how_it_was_cut(n, chunk):
     groups = Groups(4)
 
     def product(a, b):
-        return groups(lambda rows: linear(rows, b), a, ("p", b.shape))
+        def trial(rows):
+            other = torch.Generator().manual_seed(1)
+            return linear(rows, torch.randn(b.shape, generator=other))
+
+        return groups(lambda rows: linear(rows, b), a, ("p", b.shape), trial)
 
     def rows(start, end, seen):  # las de start a end, con `seen` guardadas
         room = -(-seen // chunk) * chunk
