@@ -15,7 +15,7 @@ import nbformat
 from . import ROOT, notebooks
 
 # Lo más que se admite, sumando cuadernos y soluciones. Súbelo con un motivo.
-BUDGET = {"saneadas": 17, "cronómetros": 25, "ignoradas": 0}
+BUDGET = {"saneadas": 19, "cronómetros": 28, "ignoradas": 0}
 
 
 def patterns() -> list[re.Pattern]:

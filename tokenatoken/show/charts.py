@@ -172,7 +172,9 @@ def histogram(
             d.axes.axvline(place, label=f"{name}: {short(place)}", **look)
         d.axes.set_xlabel(xlabel)
         d.axes.set_ylabel("cuántos")
-        d.axes.legend(frameon=False, loc="upper left")
+        d.axes.yaxis.get_major_locator().set_params(integer=True)
+        if marks:
+            d.axes.legend(frameon=False, loc="upper left")
         cuts = np.quantile(positive, [0, 0.25, 0.5, 0.75, 1])
         d.lines.append(f"{len(positive)} valores ({xlabel})")
         d.lines.append("de menor a mayor: " + ", ".join(map(short, cuts)))

@@ -109,7 +109,7 @@ def _picture(tokenizer, title, alone, company, apart, batch) -> Canvas:
         rows = _pieces(tokenizer, run, apart)
         pieces = [(label, number(m, 4)) for _, label, m in rows]
         colors = [_color(i, m, apart) for i, _, m in rows]
-        canvas = strip(pieces, colors, f"{name}, con el margen debajo", 110)
+        canvas = strip(pieces, colors, f"{name}, con el margen debajo", 78)
         listing = " | ".join(f"{label} {below}" for label, below in pieces)
         canvas.about = f"{name}: {listing}"
         canvases.append(canvas)
