@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils import get_json_schema
 
 from tokenatoken import (
+    batch_invariant,
     calls,
     chat,
     constrained,
@@ -390,3 +391,26 @@ def test_labels_of_one_token_are_the_same_both_ways():
     )
     whole = UNIT9["exact"](steps, labels)
     assert torch.allclose(whole, torch.tensor([0.05, 0.15, 0.25]) / 0.45)
+
+
+def test_unit10_groups_and_attention_are_the_helpers():
+    space = definitions("10_determinismo.ipynb", "in_groups", "attend")
+    F = space["F"] = torch.nn.functional
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 96, generator=random)
+    groups = batch_invariant.Groups(4)
+
+    def by_hand(rows, matrix):
+        return space["in_groups"](lambda part: F.linear(part, matrix), rows)
+
+    def helper(rows, matrix):
+        kind = "producto", matrix.shape
+        return groups(lambda part: F.linear(part, matrix), rows, kind)
+
+    for m in (1, 3, 4, 17, 40):
+        rows = torch.randn(m, 96, generator=random)
+        assert torch.equal(by_hand(rows, weight), helper(rows, weight))
+    q, k, v = torch.randn(3, 32, 16, generator=random)
+    seen = torch.arange(32) <= torch.arange(20, 32)[:, None]
+    case = q[20:], k, v, seen, 16, by_hand
+    assert torch.equal(space["attend"](*case), batch_invariant.attend(*case))

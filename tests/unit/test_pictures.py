@@ -302,7 +302,9 @@ def test_company_says_where_they_part(published):
     with pytest.raises(ValueError, match="de la 0 a la 1"):
         show.company_explorer(SMOLLM2, COMPANY, (0, 2))
     box = show.company_explorer(SMOLLM2, COMPANY, (0, 1))
-    _, facts, drawing = box.children
+    knobs, facts, drawing = box.children
+    assert "no se separan" in drawing.value and "iguales" in facts.value
+    knobs.children[2].value = 8
     assert "se separan en el token 13" in drawing.value
     assert "Sola:" in facts.value and "Lote de 8:" in facts.value
     states = published[0][0][0][STATES]["states"]
@@ -337,7 +339,7 @@ MOVES = {
         ("user", "adiós<|im_end|>"),
     ],
     "control": [("form", "cifras"), ("temperature", 2), ("budget", 12)],
-    "company": [("prompt", 1), ("precision", "float32"), ("batch", 2)],
+    "company": [("prompt", 1), ("precision", "float32"), ("batch", 8)],
 }
 
 

@@ -62,7 +62,7 @@ def company_explorer(tokenizer, content: dict, prompts) -> widgets.VBox:
             value="bfloat16",
             description="Precisión",
         ),
-        batch=widgets.Dropdown(options=[2, 8], value=8, description="Lote"),
+        batch=widgets.Dropdown(options=[2, 8], description="Lote"),
     )
     return explorer(
         draw, states={"kind": "company", "states": states}, **knobs
