@@ -166,7 +166,7 @@ def forwards(model):
 
 
 def test_contexts_nest_and_leave_no_trace():
-    model, ids = tiny_model("qwen2"), random_ids(11)
+    model, ids = tiny_model("qwen2"), random_ids(70)
     before = forwards(model), model.config._attn_implementation
     usual = next_logits(model, ids)
     with batch_invariant(model, tile=8, chunk=16):
