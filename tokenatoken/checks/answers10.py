@@ -450,6 +450,9 @@ TEST_TRAPS = {
         partial(is_invariant, rows=lambda k: pad(ours(k)[:1], (0, 0, 0, 31))),
     ],
     OTHER_ORDER: partial(is_invariant, truth=torch.matmul),
+    "Contestas al revés: True es que los bits no cambian.": lambda *given: (
+        not is_invariant(*given)
+    ),
     "Con ceros o NaN no se ve nada: pon valores al azar.": partial(
         is_invariant, rows=lambda k: torch.zeros(32, k)
     ),
