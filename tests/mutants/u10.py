@@ -117,6 +117,10 @@ MUTANTS = {
             partial(sum_rows, cut=lambda x, size: x.split(x.shape[1] // 2, -1))
         ),
         "NaN": wrong(lambda x, size: x.sum(-1) * math.nan, says="NaN"),
+        "numpy": wrong(
+            lambda x, size: torch.tensor(x.double().numpy().sum(1)),
+            says="no tiene numpy",
+        ),
     },
     "10.4": {
         "ninguna": wrong(lambda ops, rows: [], says="Se te escapa"),
@@ -140,7 +144,12 @@ MUTANTS = {
         "con assert": wrong(asserting, says="True o False"),
         "formas": wrong(only_shapes, says="Deja pasar"),
         "mitades": wrong(halves, says="Deja pasar"),
-        "sin tres": wrong(partial(is_invariant, sizes=[1, 2, *range(4, 33)])),
+        "sin once": wrong(
+            partial(is_invariant, sizes=[*range(1, 11), *range(12, 33)])
+        ),
+        "hasta tres": wrong(
+            partial(is_invariant, sizes=[1, 2, 3, 32]), says="los tamaños"
+        ),
         "hasta 8": wrong(partial(is_invariant, sizes=range(1, 9))),
         "texto": wrong(lambda p, w: "sí", says="True o False"),
         "al revés": wrong(lambda *a: not is_invariant(*a)),
@@ -149,6 +158,10 @@ MUTANTS = {
         "de biblioteca": wrong(library, says="no tiene"),
         "con einsum": wrong(
             lambda q, k, v, *_: torch.einsum("md,nd->mn", q, k), says="einsum"
+        ),
+        "con linalg": wrong(
+            lambda q, k, v, *_: torch.linalg.matmul(q, k.T).softmax(-1) @ v,
+            says="de una vez",
         ),
         "una fila": wrong(lambda *a: attention(*a)[0], says="forma"),
         "estricta": wrong(strict, says="NaN"),

@@ -196,6 +196,8 @@ SUM_TRAPS = {
         )
     ),
     "El árbol cambia de forma con el largo de la fila.": in_pairs,
+    "Cuánto se suma de una fila lo deciden también las otras: que cada una "
+    "vaya por su cuenta.": lambda x, size: each_row(x[:, (x != 0).any(0)]),
 }
 
 
@@ -335,9 +337,9 @@ def overshadowed(rows):
 
 
 BAD = {  # lo que hace → pista y producto, recién hecho
-    "cambia los bits con lotes de tres filas": (
+    "cambia los bits con lotes de once filas": (
         "Prueba todos los tamaños, y no solo algunos.",
-        lambda: broken(lambda rows: place(rows) < 3 * (len(rows) == 3)),
+        lambda: broken(lambda rows: place(rows) < 11 * (len(rows) == 11)),
     ),
     "cambia la última fila del lote": (
         "Mira la fila también cuando va en el último lugar.",
@@ -427,7 +429,7 @@ def few(m):
 
 
 TEST_TRAPS = {
-    BAD["cambia los bits con lotes de tres filas"][0]: partial(
+    BAD["cambia los bits con lotes de once filas"][0]: partial(
         is_invariant, sizes=[1, 2, 4, 8, 16, 32]
     ),
     BAD["cambia la última fila del lote"][0]: partial(
@@ -448,6 +450,12 @@ TEST_TRAPS = {
         partial(is_invariant, rows=lambda k: pad(ours(k)[:1], (0, 0, 0, 31))),
     ],
     OTHER_ORDER: partial(is_invariant, truth=torch.matmul),
+    "Contestas al revés: True es que los bits no cambian.": lambda *given: (
+        not is_invariant(*given)
+    ),
+    "Con ceros o NaN no se ve nada: pon valores al azar.": partial(
+        is_invariant, rows=lambda k: torch.zeros(32, k)
+    ),
 }
 
 
@@ -481,6 +489,7 @@ def attention(
     start=None,
     scale=True,
     join=in_order,
+    top=lambda scores: scores.amax(-1, keepdim=True),
 ):
     """Una respuesta de 10.6: todo en trozos desde la posición 0."""
     m, d = q.shape
@@ -494,7 +503,7 @@ def attention(
     start = first if start is None else start
     last = torch.arange(start, start + m)[:, None] if mask else n - 1
     scores = scores.masked_fill(places > last, -math.inf)
-    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    weights = (scores - top(scores)).exp()
     parts = weights.split([len(x) for x in values], -1)
     values = [pad(x, (0, 1), value=1.0) for x in values]
     done = [groups(lambda r, x=x: r @ x, w) for w, x in zip(parts, values)]
@@ -557,8 +566,8 @@ def visible(q, k, v, first, chunk):
 
 ONE_ROW = "Haz a mano la primera consulta, y luego una con un trozo que no ve."
 SHAPES = (
-    "Imprime las formas de cada @ y de cada suma: no pueden depender de m "
-    "ni de n."
+    "Las formas de cada @ y de cada suma no pueden depender de m ni de n, y "
+    "el máximo, de lo que la consulta no ve: imprímelos."
 )
 ATTENTION_TRAPS = {
     "Cada posición ve las de delante: falta la máscara.": [
@@ -573,6 +582,10 @@ ATTENTION_TRAPS = {
     "ese trozo.": partial(online, local=True),
     "Cuando sube el máximo, lo ya sumado se queda con el viejo: "
     "corrígelo.": partial(online, reset=True),
+    "Exp de un número grande es ∞: resta antes el máximo.": partial(
+        attention, top=lambda scores: 0.0
+    ),
+    SHAPES: partial(attention, top=torch.max),
     TOO_MANY: [whole, visible],
     "Multiplicas todas las consultas juntas, y la forma lleva cuántas son: "
     "ve en grupos de tamaño fijo.": [

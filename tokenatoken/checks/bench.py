@@ -217,12 +217,18 @@ class ShapeMachine(TorchFunctionMode):
     `most`: cuántos sumandos caben en una suma, si hay tope.
     """
 
-    has = "sum", "mean", "matmul", "linear", "exp", "softmax"
+    has = "sum", "mean", "matmul", "linear", "softmax"
+    wide = "exp", "exp2", "pow", "rpow", "log"  # en 64 bits, sin lugar
+    same = dict.fromkeys(("mm", "bmm", "mv", "dot", "rmatmul"), "matmul")
+    same |= dict.fromkeys(("other", "mat2", "vec"), "b")
+    same |= {"axis": "dim", "keepdims": "keepdim", "array": "numpy"}
     lacks = (
+        *("numpy", "vecdot", "vector_norm", "chain_matmul", "addbmm"),
+        *("index_add", "scatter_add", "avg_pool1d", "conv2d", "nanmean"),
         *("einsum", "tensordot", "inner", "addmm", "addmv", "baddbmm"),
         *("cumsum", "logsumexp", "log_softmax", "norm", "linalg_norm"),
         *("scaled_dot_product_attention", "rms_norm", "var", "std", "vdot"),
-        *("nansum", "exp_", "trace", "conv1d", "multi_dot"),
+        *("nansum", "trace", "conv1d", "multi_dot"),
     )
 
     def __init__(self, most: int | None = None):
@@ -230,15 +236,25 @@ class ShapeMachine(TorchFunctionMode):
         self.most = most
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        name = getattr(function, "__name__", "").strip("_")
-        name = "matmul" if name in ("mm", "bmm", "mv", "dot") else name
+        whole = getattr(function, "__name__", "")
+        name = whole.strip("_").removeprefix("linalg_")
+        name = name.removeprefix("special_")
+        name = self.same.get(name, name)
         expect(
             name not in self.lacks,
             f"La máquina de la corrección no tiene {name}: suma con @, sum, "
             "mean, softmax o +.",
         )
-        act = getattr(self, f"_{name}") if name in self.has else function
-        return act(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if name in self.wide:
+            result = self._widely(function, args, kwargs)
+            in_place = whole == f"{name}_"
+            return args[0].copy_(result) if in_place else result
+        if name not in self.has:
+            return function(*args, **kwargs)
+        named = {self.same.get(k, k): v for k, v in kwargs.items()}
+        args = (named.pop("input"), *args) if "input" in named else args
+        return getattr(self, f"_{name}")(*args, **named)
 
     def add(self, x: torch.Tensor, shape) -> torch.Tensor:
         """La suma de la última dimensión, en el orden de `shape`."""
@@ -256,10 +272,10 @@ class ShapeMachine(TorchFunctionMode):
         dim = axis if dim is None else dim
         dims = [*range(x.dim())] if dim is None else dim
         dims = [dims] if isinstance(dims, int) else dims
-        dims = sorted(d % x.dim() for d in dims)
+        dims = sorted(d % max(x.dim(), 1) for d in dims)
         rest = [d for d in range(x.dim()) if d not in dims]
         x = x.to(dtype) if dtype else x
-        if not x.is_floating_point() or not dims:
+        if not x.is_floating_point() or not dims or not x.dim():
             return x.sum(dims, keepdim)
         flat = x.permute(*rest, *dims).flatten(len(rest))
         total = self.add(flat, x.shape)
@@ -274,6 +290,8 @@ class ShapeMachine(TorchFunctionMode):
     def _matmul(self, a, b):
         rows, columns = a.dim() > 1, b.dim() > 1
         a, b = a if rows else a[None], b if columns else b[:, None]
+        if a.shape[-1] != b.shape[-2]:
+            return a @ b  # el error, que lo dé torch
         terms = a.unsqueeze(-2) * b.mT.unsqueeze(-3)  # [..., m, N, K]
         total = self.add(terms, terms.shape)
         total = total if columns else total.squeeze(-1)
@@ -282,12 +300,16 @@ class ShapeMachine(TorchFunctionMode):
     def _linear(self, x, weight, bias=None):
         return self._matmul(x, weight.T) + (0 if bias is None else bias)
 
-    def _exp(self, x):  # en 64 bits: no depende del lugar
-        return x.double().exp().to(x.dtype)
+    def _widely(self, function, args, named):
+        kinds = {x.dtype for x in args if isinstance(x, torch.Tensor)}
+        if kinds != {torch.float32}:
+            return function(*args, **named)
+        args = [x.double() if isinstance(x, torch.Tensor) else x for x in args]
+        return function(*args, **named).float()
 
     def _softmax(self, x, dim=None, dtype=None, **_):
         x = x.to(dtype) if dtype else x
-        weights = self._exp(x - x.amax(dim, keepdim=True))
+        weights = (x - x.amax(dim, keepdim=True)).double().exp().to(x.dtype)
         return weights / self._sum(weights, dim, keepdim=True)
 
 

@@ -159,7 +159,7 @@ FLIPS = Part(
         (EIGHTHS, 0.09375),
     ],
     truth=given.flips,
-    said="Con {0.shape[0]} posiciones y un ruido de {1:.5f} cuentas {ours}, y "
+    said="Con {0.shape[0]} posiciones y un ruido de {1:.5f} cuentas {ours:g}, y "
     "son {right}.",
     traps=given.FLIP_TRAPS,
     otherwise="Haz una fila a mano: al primero le quitas el ruido y al "
@@ -231,12 +231,13 @@ def _sum_trace(function, x, size) -> Trace:
     for count in range(1, len(x)):
         few = _sums(function, x[:count], size)
         if few.tolist() != bits[:count]:
-            bad = f"La primera fila cambia de bits si van {len(x)} o {count}."
+            bad = f"Si van {len(x)} o {count}, una misma fila cambia de bits."
             return Trace(bad, given.TOGETHER, bits + few.tolist())
     for zeros in (1, 2, size, 3 * size + 1):
         longer = _sums(function, pad(x, (0, zeros)), size)
         if longer.tolist() != bits:
-            bad = f"Con size = {size}, {zeros} ceros detrás cambian los bits."
+            bad = f"Con size = {size}, los bits cambian con ceros detrás: "
+            bad += f"aquí, {zeros}."
             hint = (
                 "Apunta la forma de cada suma, sin los ceros y con ellos: "
                 "¿qué cambia?"
@@ -262,6 +263,7 @@ exercise(
             (uniform(5, 11, seed=3), 24),
             (uniform(3, 200, seed=4), 40),
             (_hard_rows(60), 16),
+            (uniform(4, 50, seed=5).tril(20), 8),  # con ceros suyos
         ],
         truth=lambda x, size: Trace(),
         observe=_sum_trace,
@@ -478,8 +480,11 @@ def _exact(q, k, v, first):
     return scores.softmax(-1) @ v
 
 
-def _cut_trace(function, n, chunk, cuts, hard=False) -> Trace:
-    q, k, v = (uniform(n, 8, seed=n + i, scale=3.0) for i in range(3))
+def _cut_trace(function, n, chunk, cuts, hard=False, big=False) -> Trace:
+    d = 16 if big else 8
+    q, k, v = (uniform(n, d, seed=n + i, scale=3.0) for i in range(3))
+    if big:  # productos de más de 100, sin redondeo
+        q, k = (4 * q).round(), (4 * k).round()
     if hard:  # pesos iguales, y valores enormes que se anulan
         k, v = 0 * k, _hard_rows(n, 8).T.contiguous()
     one = _attend(function, q, k, v, 0, chunk)
@@ -511,6 +516,7 @@ exercise(
             (5, 8, [(0, 5), (0, 1), (1, 4), (4, 5)]),
             (45, 8, [(0, 45), (0, 44), (3, 4), (40, 45), (44, 45)]),
             (48, 16, [(0, 48), (0, 9), (8, 18), (20, 21), (40, 48)], True),
+            (20, 16, [(0, 20), (9, 20), (19, 20)], False, True),
         ],
         truth=lambda *case: Trace(),
         observe=_cut_trace,
