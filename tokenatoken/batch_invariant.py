@@ -19,7 +19,9 @@ from . import CourseError
 from .sampling import is_whole
 
 SIZES = 1, 2, 4, 8, 16, 32, 64, 128, 256  # si dan los mismos bits
-ENOUGH = 64  # sumas en las que dos órdenes distintos no coinciden
+# Sumas en las que dos órdenes distintos no coinciden: en 16 bits el redondeo
+# los tapa casi siempre.
+ENOUGH, ENOUGH_HALF = 1 << 6, 1 << 14
 ALIGNED = 16  # números de 4 bytes en 64, lo que lee una instrucción
 PIECE, PIECE_STEP = 1 << 14, 64  # números: menos de los que reparte torch
 NAME = "batch_invariant"
@@ -55,6 +57,9 @@ class Groups:
 
     def size(self, op, rows, kind) -> int:
         """El menor que abarque todas las filas o, si no hay, el mayor."""
+        if rows.dtype != torch.float32:  # ahí una prueba corta no convence
+            self.agrees(op, rows, kind, self.tile)
+            return self.tile
         larger = [size for size in self.sizes if size >= len(rows)]
         smaller = [size for size in self.sizes[::-1] if size < len(rows)]
         return next(
@@ -79,7 +84,8 @@ class Groups:
         `ValueError` si lo que da una depende de su lugar en el grupo."""
         random = torch.Generator().manual_seed(0)
         times, sums, same = -(-size // self.tile), 0, True
-        while sums < ENOUGH and same:
+        enough = ENOUGH if like.dtype == torch.float32 else ENOUGH_HALF
+        while sums < enough and same:
             rows = torch.randn(self.tile, like.shape[1], generator=random)
             rows = rows.to(like)
             truth = op(rows)  # [tile, N]
@@ -126,8 +132,10 @@ def batch_invariant(
 
     `tile`: filas por producto; `chunk`: posiciones por trozo de atención. Otros
     valores dan otros bits. `packed`: reordena los pesos una vez para oneDNN
-    (CPU x86; ocupa otro tanto) y suele ser más rápido que sin invarianza. Vale
-    para una máquina y unas versiones. Lanza `ValueError` si el modelo tiene
+    (CPU x86; ocupa otro tanto) y suele ser más rápido que sin invarianza.
+
+    Vale para una máquina y unas versiones. En fp32 tampoco importa, en las
+    CPU donde se ha probado, cuántos hilos haya; en 16 bits, sí. Lanza `ValueError` si el modelo tiene
     sumas que no pasan por aquí (expertos, estado recurrente) o la precisión
     no se puede fijar.
     """
@@ -183,19 +191,47 @@ def _replaced(module, forward: Callable):
 
 
 def _operation(module, packed: bool) -> Callable:
-    if not (packed and isinstance(module, torch.nn.Linear)):
+    if not isinstance(module, torch.nn.Linear):
         return module.forward
+    if packed:
+        return _packed(module)
+    if not any(side % ALIGNED for side in module.weight.shape):
+        return module.forward
+    weight, bias = _aligned(module.weight), module.bias
+    if bias is not None:
+        bias = pad(bias, (0, -len(bias) % ALIGNED))
+    return lambda rows: linear(_wide(rows), weight, bias)[
+        :, : module.out_features
+    ]
+
+
+def _aligned(matrix) -> torch.Tensor:
+    """`[N, K]` con ceros hasta múltiplos de 16: con otras medidas, la rutina
+    puede repartirse según los hilos o según el lugar de la fila."""
+    high, wide = (-side % ALIGNED for side in matrix.shape)
+    return pad(matrix, (0, wide, 0, high))
+
+
+def _wide(rows) -> torch.Tensor:
+    return pad(rows, (0, -rows.shape[-1] % ALIGNED))
+
+
+def _packed(module) -> Callable:
+    weight = _aligned(module.weight.detach())
+    bias = module.bias
+    if bias is not None:
+        bias = pad(bias.detach(), (0, -len(bias) % ALIGNED))
     try:
-        weight = torch.ops.mkldnn._reorder_linear_weight(
-            module.weight.detach()
-        )
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight)
     except (AttributeError, RuntimeError, NotImplementedError) as error:
         raise CourseError(
             "packed=True reordena los pesos para oneDNN, y este torch, este "
             "dispositivo o esta precisión no lo ofrecen. Usa packed=False."
         ) from error
     fast = torch.ops.mkldnn._linear_pointwise
-    return lambda rows: fast(rows, weight, module.bias, "none", [], "")
+    return lambda rows: fast(_wide(rows), weight, bias, "none", [], "")[
+        :, : module.out_features
+    ]
 
 
 @contextmanager
@@ -241,16 +277,19 @@ def _attention(module, query, key, value, mask, scaling=None, **options):
     query = (query * scaling).reshape(b, g, h // g * m, d)
     last = options["position_ids"][:, -1].expand(b).tolist()
 
-    def product(rows, matrix):  # [m, K], [N, K]
+    def product(rows, matrix):  # [m, K], [N, K] → [m, N]
+        full = _aligned(matrix)
+
         def op(rows):
-            return linear(rows, matrix)
+            return linear(rows, full)
 
         def trial(rows):
             random = torch.Generator().manual_seed(1)
-            other = torch.randn(matrix.shape, generator=random)
-            return linear(rows, other.to(matrix))
+            other = torch.randn(full.shape, generator=random)
+            return linear(rows, other.to(full))
 
-        return groups(op, rows, ("la atención", matrix.shape), trial)
+        kind = "la atención", full.shape
+        return groups(op, _wide(rows), kind, trial)[:, : len(matrix)]
 
     done = []
     for row, place in enumerate(last):

@@ -1,10 +1,14 @@
 """Los mismos bits, vaya la fila como vaya."""
 
+from contextlib import contextmanager
+from functools import cache
+
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers import LlamaConfig
 
 from tokenatoken.batch_invariant import (
     Groups,
@@ -13,6 +17,7 @@ from tokenatoken.batch_invariant import (
     batch_invariant,
 )
 from tokenatoken.cache import make_cache
+from tokenatoken.checks.bench import random_model
 from tokenatoken.forward import all_logits, next_logits
 
 from .tiny import random_ids, tiny_model
@@ -86,36 +91,85 @@ def test_every_route_gives_the_same_bits(name, data):
     assert torch.allclose(base, next_logits(model, ids), atol=1e-3)
 
 
+@contextmanager
+def threads(n):
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", ["qwen2", "gemma3"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_too_or_it_says_so(name, dtype):
+@pytest.mark.parametrize("many", [1, 3])
+def test_half_precision_too_or_it_says_so(name, dtype, many):
     model = tiny_model(name).to(dtype)
-    ids = random_ids(21)
     try:
-        with batch_invariant(model):
-            base = next_logits(model, ids)
-            assert torch.equal(base, in_pieces(model, ids, 1))
-            assert torch.equal(base, accompanied(model, ids, 9, 8, False))
-            assert torch.equal(base, padded(model, ids, 5))
+        with threads(many), batch_invariant(model):
+            for n in (21, 64, 65):
+                ids = random_ids(n)
+                base = next_logits(model, ids)
+                assert torch.equal(base, in_pieces(model, ids, 7))
+                assert torch.equal(base, accompanied(model, ids, 9, 8, False))
+                assert torch.equal(base, padded(model, ids, 5))
     except ValueError as error:
         assert "fp32" in str(error)
     finally:
         model.float()
 
 
+@cache
+def odd_model():
+    """Un Llama en el que nada es múltiplo de 16."""
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=36,
+        intermediate_size=50,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=18,
+        attention_bias=True,
+    )
+    return random_model(config, spread=0.4)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_odd_sizes_and_any_threads(packed):
+    model = odd_model()
+    if packed and not reorders():
+        pytest.skip("este torch no reordena pesos")
+    for n in (5, 65):
+        ids, found = random_ids(n), []
+        usual = next_logits(model, ids)
+        for many in (1, 2, 3, 4, 6, 8):
+            with threads(many), batch_invariant(model, packed=packed):
+                found.append(next_logits(model, ids))
+                found.append(in_pieces(model, ids, 1 if n < 9 else 30))
+                found.append(accompanied(model, ids, 20, 19, True))
+        assert all(torch.equal(found[0], logits) for logits in found)
+        assert torch.allclose(found[0], usual, atol=1e-3)
+
+
+def reorders() -> bool:
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.ones(16, 16))
+    except (AttributeError, RuntimeError):
+        return False
+    return True
+
+
 def test_activations_have_no_leftovers():
     """Con tres hilos o más, torch parte una activación larga por donde caiga,
     y lo que sobra de una instrucción va por otra rutina."""
-    module, before = torch.nn.SiLU(), torch.get_num_threads()
+    module = torch.nn.SiLU()
     x = 3 * torch.randn(82_688, generator=torch.Generator().manual_seed(0))
-    fixed = _by_pieces(module)
-    try:
-        results = []
-        for threads in (1, 2, 3, 5):
-            torch.set_num_threads(threads)
+    fixed, results = _by_pieces(module), []
+    for many in (1, 2, 3, 5):
+        with threads(many):
             results.append(fixed(x))
-    finally:
-        torch.set_num_threads(before)
     assert all(torch.equal(results[0], r) for r in results)
     for n in (1, 24, 54, 100, 16_411):
         assert torch.equal(fixed(x[:n]), results[0][:n])
@@ -123,25 +177,21 @@ def test_activations_have_no_leftovers():
 
 
 def test_threads_do_not_matter():
-    model, ids, before = tiny_model("qwen3"), random_ids(30), 1
-    with batch_invariant(model):
-        try:
-            before = torch.get_num_threads()
-            results = []
-            for threads in (1, 2, 3):
-                torch.set_num_threads(threads)
-                results.append(in_pieces(model, ids, 7))
-        finally:
-            torch.set_num_threads(before)
-    assert all(torch.equal(results[0], r) for r in results)
+    model, results = tiny_model("qwen3"), []
+    for n in (30, 100):
+        ids, results = random_ids(n), []
+        with batch_invariant(model):
+            for many in (1, 2, 3, 4, 8):
+                with threads(many):
+                    results.append(next_logits(model, ids))
+                    results.append(in_pieces(model, ids, 17))
+        assert all(torch.equal(results[0], r) for r in results)
 
 
 def test_reordered_weights_are_as_invariant():
     model, ids = tiny_model("qwen2"), random_ids(30)
     usual = next_logits(model, ids)
-    try:
-        torch.ops.mkldnn._reorder_linear_weight(torch.ones(4, 4))
-    except (AttributeError, RuntimeError):
+    if not reorders():
         pytest.skip("este torch no reordena pesos")
     with batch_invariant(model, packed=True):
         base = next_logits(model, ids)
