@@ -8,6 +8,7 @@ in LLM Inference» (Thinking Machines Lab, 2025).
 
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch.nn.functional import linear, pad
@@ -135,9 +136,9 @@ def batch_invariant(
     (CPU x86; ocupa otro tanto) y suele ser más rápido que sin invarianza.
 
     Vale para una máquina y unas versiones. En fp32 tampoco importa, en las
-    CPU donde se ha probado, cuántos hilos haya; en 16 bits, sí. Lanza `ValueError` si el modelo tiene
-    sumas que no pasan por aquí (expertos, estado recurrente) o la precisión
-    no se puede fijar.
+    CPU donde se ha probado, cuántos hilos haya; en 16 bits, sí. Lanza
+    `ValueError` si el modelo tiene sumas que no pasan por aquí (expertos,
+    estado recurrente) o la precisión no se puede fijar.
     """
     _check(model, tile, chunk)
     groups = Groups(tile)
@@ -191,18 +192,20 @@ def _replaced(module, forward: Callable):
 
 
 def _operation(module, packed: bool) -> Callable:
+    """Lo que hace el módulo con `[m, K]`, con medidas múltiplos de 16."""
     if not isinstance(module, torch.nn.Linear):
         return module.forward
-    if packed:
-        return _packed(module)
-    if not any(side % ALIGNED for side in module.weight.shape):
+    odd = any(side % ALIGNED for side in module.weight.shape)
+    if not (packed or odd):
         return module.forward
-    weight, bias = _aligned(module.weight), module.bias
+    weight, bias = _aligned(module.weight.detach()), module.bias
     if bias is not None:
-        bias = pad(bias, (0, -len(bias) % ALIGNED))
-    return lambda rows: linear(_wide(rows), weight, bias)[
-        :, : module.out_features
-    ]
+        bias = pad(bias.detach(), (0, -len(bias) % ALIGNED))
+    if packed:
+        product = _reordered(weight, bias)
+    else:
+        product = partial(linear, weight=weight, bias=bias)
+    return lambda rows: product(_wide(rows))[:, : module.out_features]
 
 
 def _aligned(matrix) -> torch.Tensor:
@@ -216,11 +219,8 @@ def _wide(rows) -> torch.Tensor:
     return pad(rows, (0, -rows.shape[-1] % ALIGNED))
 
 
-def _packed(module) -> Callable:
-    weight = _aligned(module.weight.detach())
-    bias = module.bias
-    if bias is not None:
-        bias = pad(bias.detach(), (0, -len(bias) % ALIGNED))
+def _reordered(weight, bias) -> Callable:
+    """El mismo producto, con los pesos en el orden que prefiere oneDNN."""
     try:
         weight = torch.ops.mkldnn._reorder_linear_weight(weight)
     except (AttributeError, RuntimeError, NotImplementedError) as error:
@@ -228,10 +228,8 @@ def _packed(module) -> Callable:
             "packed=True reordena los pesos para oneDNN, y este torch, este "
             "dispositivo o esta precisión no lo ofrecen. Usa packed=False."
         ) from error
-    fast = torch.ops.mkldnn._linear_pointwise
-    return lambda rows: fast(_wide(rows), weight, bias, "none", [], "")[
-        :, : module.out_features
-    ]
+    product = torch.ops.mkldnn._linear_pointwise
+    return lambda rows: product(rows, weight, bias, "none", [], "")
 
 
 @contextmanager

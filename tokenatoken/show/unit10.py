@@ -92,8 +92,8 @@ def _words(tokenizer, alone, company, apart, batch) -> str:
         return html.escape(tokenizer.decode(ids))
 
     if apart is None:
-        same = text(alone)
-        return f"Los {len(alone)} tokens, iguales sola y en un lote de {batch}: {same}"
+        same = f"Los {len(alone)} tokens, iguales sola y en un lote de {batch}"
+        return f"{same}: {text(alone)}"
     return (
         f"{text(alone[:apart])}<br><b>Sola:</b> {text(alone[apart:])}<br>"
         f"<b>Lote de {batch}:</b> {text(company[apart:])}"
@@ -141,15 +141,15 @@ def split_drawing(lengths, parts: int, size: int, title: str) -> Picture:
     de tamaño fijo; el mismo color, el mismo trozo."""
     canvas = Canvas(56)
     canvas.title(title)
-    said, known = [], set()
+    said = []
     scale = (WIDE - 190) / max(lengths)
     for name, cuts in {
-        f"{parts} trozos": lambda n: _by_number(n, parts),
-        f"trozos de {size}": lambda n: _by_size(n, size),
+        f"{parts} trozos": lambda n: _cuts(n, -(-n // parts)),
+        f"trozos de {size}": lambda n: _cuts(n, size),
     }.items():
         canvas.text(11, canvas.height + 14, name, 20, "start")
         canvas.height += 34
-        known.clear()
+        known = set()  # los trozos de los largos anteriores
         for n in lengths:
             row, start = cuts(n), 0
             canvas.text(150, canvas.height + 22, f"n = {n}", 18, "end")
@@ -168,10 +168,5 @@ def split_drawing(lengths, parts: int, size: int, title: str) -> Picture:
     return canvas.picture()
 
 
-def _by_number(n: int, parts: int) -> list[int]:
-    size = -(-n // parts)
-    return _by_size(n, size)
-
-
-def _by_size(n: int, size: int) -> list[int]:
+def _cuts(n: int, size: int) -> list[int]:
     return [min(size, n - start) for start in range(0, n, size)]
