@@ -89,6 +89,7 @@ def feed_forward(layer, x):
     return layer.down(F.silu(gate) * up)
 
 
+@torch.inference_mode(False)  # que sean pesos como los demás
 def joined(*modules):
     """Las matrices que leen lo mismo, en una. Los módulos se quedan con vistas
     de ella, así que no ocupa más."""

@@ -30,12 +30,8 @@ def probe(*order: str) -> list[str]:
 
 
 def course_gguf() -> Path:
-    from tokenatoken.model.download import (
-        COURSE_WEIGHTS,
-        cache_dir,
-        fetch_weights,
-        find_gguf,
-    )
+    from tokenatoken.model.convert import fetch_weights
+    from tokenatoken.model.download import COURSE_WEIGHTS, cache_dir, find_gguf
 
     fetch_weights()
     local = os.environ.get("CURSO_LLM_MODELO")

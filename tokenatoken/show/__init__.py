@@ -26,3 +26,4 @@ from .unit07 import cost_explorer
 from .unit08 import chat_explorer
 from .unit09 import control_explorer
 from .unit10 import company_explorer, split_drawing
+from .unit11 import draft_explorer

@@ -96,6 +96,15 @@ def strip(
     return canvas
 
 
+def legend(canvas: Canvas, names: dict) -> None:
+    """Qué significa cada color (nombre → color), en un renglón al pie."""
+    for i, (name, color) in enumerate(names.items()):
+        x, y = 11 + 300 * i, canvas.height
+        canvas.box(x, y + 6, 30, 24, color)
+        canvas.text(x + 38, y + 18, name, 18, "start")
+    canvas.height += 40
+
+
 def stack(above: Canvas, below: Canvas) -> Canvas:
     """Dos lienzos, uno encima de otro."""
     whole = Canvas(above.height + below.height)

@@ -7,7 +7,7 @@ import ipywidgets as widgets
 
 from .. import CourseError, number
 from ..tokens import token_label
-from .boxes import GREEN, ORANGE, PALE, SKY, stack, strip
+from .boxes import GREEN, ORANGE, PALE, SKY, legend, stack, strip
 from .canvas import WIDE, Canvas
 from .explorer import explorer
 from .picture import Picture
@@ -15,6 +15,7 @@ from .picture import Picture
 AROUND = 5  # tokens que se ven antes y después de donde se separan
 NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 TIGHT = 0.1  # un margen pequeño
+COLORS = {"iguales": PALE, "margen menor que 0,1": SKY, "distintos": ORANGE}
 
 
 def company_explorer(tokenizer, content: dict, prompts) -> widgets.VBox:
@@ -116,24 +117,15 @@ def _picture(tokenizer, title, alone, company, apart, batch) -> Canvas:
     head = Canvas(46)
     head.title(f"{title}: {end}")
     head.about = f"{title}: {end}"
-    return _legend(stack(head, stack(*canvases)))
+    canvas = stack(head, stack(*canvases))
+    legend(canvas, COLORS)
+    return canvas
 
 
 def _color(place: int, margin: float, apart: int | None) -> str:
     if apart is not None and place >= apart:
         return ORANGE
     return SKY if margin < TIGHT else PALE
-
-
-def _legend(canvas: Canvas) -> Canvas:
-    x, y = 11, canvas.height
-    names = {"iguales": PALE, "margen menor que 0,1": SKY, "distintos": ORANGE}
-    for name, color in names.items():
-        canvas.box(x, y + 6, 30, 24, color)
-        canvas.text(x + 38, y + 18, name, 18, "start")
-        x += 300
-    canvas.height += 40
-    return canvas
 
 
 def split_drawing(lengths, parts: int, size: int, title: str) -> Picture:
