@@ -134,10 +134,8 @@ class FastModel:
     def __init__(self, model, product=plain):
         check_model(model)
         self.config, self.device = model.config, model.device
-        self.generation_config, self.dtype = (
-            model.generation_config,
-            model.dtype,
-        )
+        self.generation_config = model.generation_config
+        self.dtype = model.dtype
         core = model.model
         self.table = core.embed_tokens.weight.detach()  # [V, D]
         self.turns = core.rotary_emb.inv_freq  # [d/2]

@@ -1,9 +1,8 @@
 """Varios tokens por lectura de los pesos: un borrador propone, el modelo revisa.
 
-El texto es el que escribiría el modelo solo (greedy) o sigue su misma
-distribución (con temperatura). De Leviathan, Kalman y Matias, «Fast Inference
-from Transformers via Speculative Decoding» (2023), y Saxena, «Prompt Lookup
-Decoding» (2023). No sabe nada de tokenizadores.
+El texto es el de greedy o, con temperatura, sigue la misma distribución. De
+Leviathan y otros, «Fast Inference from Transformers via Speculative Decoding»
+(2023), y Saxena, «Prompt Lookup Decoding» (2023). No sabe de tokenizadores.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +19,11 @@ from .sampling import is_number, is_whole
 
 @dataclass(frozen=True)
 class Round:
-    """Una vuelta: lo que se escribe (`tokens`), cuántos se proponían y cuántos
-    valieron, y los tokens que pasaron por la red."""
+    """Los ids que se escriben en una vuelta, y cuántos se proponían y valían."""
 
     tokens: list[int]
     proposed: int
     accepted: int
-    processed: int
 
 
 def lookup(ids, k: int, most: int = 3) -> list[int]:
@@ -114,70 +111,71 @@ def speculate(
 ) -> Iterator[Round]:
     """Continúa `ids` `[1, n]` y entrega cada vuelta (`Round`).
 
-    `draft(ids, k)` da hasta `k` ids, o `(ids, probabilidades [k, V])`. Cada
-    vuelta pasa por la red lo pendiente y lo propuesto, de una vez, y rebobina
-    la caché lo que no valió. Lanza `ValueError` si algo no vale, antes de
-    empezar.
+    `draft(ids, k)` da hasta `k` ids, o `(ids, probabilidades [k, V])`. Lo que
+    no vale se quita de la caché. Lanza `ValueError` si algo no sirve.
     """
     check_ids(model, ids)
     _check(model, ids, max_new_tokens, draft, k, temperature)
     ends = end_ids(model) if stop_ids is None else set(stop_ids)
     cache = make_cache(model) if cache is None else cache
     check_cache(model, cache, ids)
-    settings = draft, k, temperature, generator
-    return _rounds(model, ids.clone(), max_new_tokens, settings, ends, cache)
+    given = draft, k, temperature, generator
+    return _rounds(model, ids.clone(), max_new_tokens, given, ends, cache)
 
 
 @torch.inference_mode()
 def _rounds(model, ids, limit, settings, ends, cache):
     draft, k, temperature, generator = settings
     while limit > 0:
-        proposal = draft(ids, min(k, limit - 1)) if limit > 1 else []
-        tokens, q = (
-            proposal if isinstance(proposal, tuple) else (proposal, None)
-        )
-        guess = torch.tensor([tokens], dtype=torch.long, device=ids.device)
+        tokens, q = _proposed(model, draft, ids, min(k, limit - 1))
+        guess = ids.new_tensor([tokens])  # [1, k]
         fresh = torch.cat([missing(ids, cache), guess], -1)  # [1, m + k]
-        options = dict(past_key_values=cache, use_cache=True)
-        rows = len(tokens) + 1
-        output = model(fresh, logits_to_keep=rows, **options)
-        logits = output.logits[0].float()  # [k + 1, V]
+        remember(cache, torch.cat([ids, guess], -1))  # puede interrumpirse
+        options = dict(past_key_values=cache, logits_to_keep=len(tokens) + 1)
+        logits = model(fresh, **options).logits[0].float()  # [k + 1, V]
         if temperature == 0:
-            new, accepted = agree(logits, tokens)
+            new, good = agree(logits, tokens)
         else:
             p = (logits / temperature).softmax(-1)
             if q is None:  # sin sorteo: toda la probabilidad, en lo propuesto
                 q = torch.zeros_like(p[:-1]).scatter_(1, guess.T, 1.0)
-            new, accepted = review(p, q, tokens, generator)
-        if drop := len(tokens) - accepted:
-            cache.crop(-drop)
+            new, good = review(p, q, tokens, generator)
         stop = next((i for i, t in enumerate(new, 1) if t in ends), None)
-        new = new[:stop]
-        ids = torch.cat([ids, guess.new_tensor([new])], -1)
-        limit = 0 if stop else limit - len(new)
+        new, limit = new[:stop], 0 if stop else limit - len(new)
+        ids = torch.cat([ids, ids.new_tensor([new])], -1)
+        if extra := int(cache.get_seq_length()) - ids.shape[1] + 1:
+            cache.crop(-extra)  # lo rechazado, o lo que iba tras el fin
         remember(cache, ids)
-        yield Round(new, len(tokens), min(accepted, len(new)), fresh.shape[1])
+        yield Round(new, len(tokens), min(good, len(new)))
+
+
+def _proposed(model, draft, ids, k: int) -> tuple:
+    """`(ids, probabilidades o None)`, ya comprobados."""
+    found = draft(ids, k) if k else []
+    tokens, q = found if isinstance(found, tuple) else (found, None)
+    size = model.config.vocab_size
+    known = all(is_whole(token) and 0 <= token < size for token in tokens)
+    if len(tokens) > k or not known:
+        raise CourseError(
+            f"El borrador ha propuesto {tokens}: se le pedían hasta {k} ids, "
+            f"enteros del 0 al {size - 1}."
+        )
+    return tokens, q
 
 
 def _check(model, ids, max_new_tokens, draft, k, temperature) -> None:
     if ids.shape[0] != 1:
-        raise CourseError(
-            f"speculate sigue un solo texto y le has dado {ids.shape[0]}."
-        )
+        raise CourseError(f"speculate sigue un texto; hay {ids.shape[0]}.")
     for name, value in {"k": k, "max_new_tokens": max_new_tokens}.items():
         if not is_whole(value) or value < 1:
-            raise CourseError(
-                f"{name}={value!r} no vale: un entero, 1 o más. Sin borrador, "
-                "el bucle es generate_steps."
-            )
+            raise CourseError(f"{name}={value!r} no vale: un entero, 1 o más.")
     if not is_number(temperature) or temperature < 0:
         raise CourseError(f"temperature={temperature!r} no vale: 0 o más.")
-    other = getattr(getattr(draft, "model", model), "config", None)
-    if other.vocab_size != model.config.vocab_size:
+    other = getattr(draft, "model", model).config.vocab_size
+    if other != model.config.vocab_size:
         raise CourseError(
-            f"El borrador tiene {other.vocab_size} ids y el modelo "
-            f"{model.config.vocab_size}: con otro vocabulario, sus ids no "
-            "significan lo mismo."
+            f"El borrador tiene {other} ids y el modelo, "
+            f"{model.config.vocab_size}: no es su mismo vocabulario."
         )
     if getattr(draft, "temperature", temperature) != temperature:
         raise CourseError(

@@ -101,7 +101,10 @@ def test_an_end_inside_a_draft(place):
     expected = truth[: truth.index(end) + 1]
     given = dict(max_new_tokens=12, stop_ids=[end], k=5)
     draft = parrot(truth, 8, set())
-    assert joined(speculate(model, ids, draft=draft, **given)) == expected
+    cache = make_cache(model)
+    rounds = speculate(model, ids, draft=draft, cache=cache, **given)
+    assert joined(rounds) == expected
+    assert cache.get_seq_length() == 8 + len(expected) - 1
 
 
 @pytest.mark.parametrize("limit", range(1, 8))
@@ -113,12 +116,12 @@ def test_never_more_than_asked(limit):
     assert joined(found) == truth
 
 
-def test_processed_and_prompt_untouched():
+def test_the_prompt_stays_as_it_was():
     model, ids = tiny_model("qwen2"), random_ids(6)
     before = ids.clone()
     draft = parrot(greedy(model, ids, 9), 6, set())
     rounds = list(speculate(model, ids, max_new_tokens=9, draft=draft, k=2))
-    assert [turn.processed for turn in rounds] == [8, 3, 3]
+    assert [len(turn.tokens) for turn in rounds] == [3, 3, 3]
     assert torch.equal(ids, before)
 
 
@@ -212,8 +215,16 @@ def test_bad_drafts():
     warm = DraftModel(model, temperature=0.5)
     with pytest.raises(CourseError, match="dales la misma"):
         speculate(model, ids, max_new_tokens=4, draft=warm)
-    with pytest.raises(CourseError, match="un solo texto"):
+    with pytest.raises(CourseError, match="sigue un texto"):
         speculate(model, random_ids(4, rows=2), max_new_tokens=4)
+
+
+@pytest.mark.parametrize("wrong", [[96], [-1], [1.0], [1, 2, 3, 4]])
+def test_a_draft_that_does_not_give_ids(wrong):
+    model, ids = tiny_model("llama"), random_ids(4)
+    given = dict(max_new_tokens=9, k=3, draft=lambda ids, k: wrong)
+    with pytest.raises(CourseError, match="borrador ha propuesto"):
+        list(speculate(model, ids, **given))
 
 
 def test_a_used_draft_follows_another_text():
