@@ -14,7 +14,7 @@ NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.
 	--nbval-cell-timeout 1800 -p tests.nbval_tolerance -p tests.turns -n $(WORKERS)
 
 .PHONY: help model lab check test test-browser test-slow test-colab unit run labs slides \
-	slides-pdf badges bench picture constraints clean
+	slides-pdf badges bench bench-llama picture constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## esta ayuda
@@ -92,6 +92,10 @@ badges: $(VENV)/.dev  ## insignias, celdas de preparación y enlaces (REPO=dueñ
 
 bench: $(VENV)/.dev model  ## mide cargas, generación y cuadernos (ONLY=generation)
 	$(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY)) --json bench.json
+
+bench-llama: $(VENV)/.dev model  ## lo mismo de la unidad 11 con llama.cpp al lado (compilarlo, siete minutos)
+	$(BIN)/python -m pip install llama-cpp-python==0.3.36
+	$(BIN)/python -m tools.bench --only ladder --json bench.json
 
 picture: $(VENV)/.dev  ## saca de los cuadernos las imágenes del README
 	$(BIN)/python -m tools.readme_picture

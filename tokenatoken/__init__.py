@@ -12,6 +12,8 @@ carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
     grammar · schema        qué textos valen, byte a byte · un JSON Schema
     constrained             elegir solo lo que acaba en un texto válido
     batch_invariant         los mismos bits, solo o en un lote
+    fast · quantize         un forward propio · con menos bits por peso
+    speculative             varios tokens por lectura de los pesos
     model/    del archivo al modelo cargado
     show/     figuras y exploradores
     checks/   la corrección de los laboratorios

@@ -321,6 +321,44 @@ def steps(model, ids) -> dict:
     return found
 
 
+def ladder(repeats: int) -> tuple[list, dict]:
+    """La escalera de la unidad 11, y llama.cpp si está (make bench-llama)."""
+    import torch
+
+    from tokenatoken.model import load_model
+
+    from .ladder import GOALS, LENGTH, all_times
+
+    with torch.inference_mode():
+        data = all_times(*load_model(dtype=torch.float32), repeats)
+    rows = []
+    for name, runs in data["times"].items():
+        whole = [
+            [run[1] for run in data["times"][n]] for n in ("generate", name)
+        ]
+        step = statistics.median((b - a) / LENGTH for a, b in runs)
+        rows.append(
+            (
+                f"generate / {name}",
+                f"{medians(*whole):.2f} ×",
+                GOALS.get(name, ""),
+            )
+        )
+        rows.append(("  un token", f"{1e3 * step:.1f} ms", ""))
+    if "llama.cpp" in data["times"]:
+        ours, theirs = data["times"]["8 bits"], data["times"]["llama.cpp"]
+        for i, what in enumerate(("el primer token", "los 61")):
+            pair = [[run[i] for run in runs] for runs in (theirs, ours)]
+            rows.append(
+                (
+                    f"llama.cpp / 8 bits, {what}",
+                    f"{medians(*pair):.2f} ×",
+                    "≥ 1 ×",
+                )
+            )
+    return rows, data
+
+
 def loading(where: list[str], gguf: Path, repeats: int) -> tuple:
     """Segundos de cada carga, sin importar nada y de principio a fin."""
     orders = {
@@ -405,6 +443,7 @@ def main() -> None:
         generation=generation,
         constrained=constrained,
         invariance=invariance,
+        ladder=ladder,
         notebooks=walls,
     )
     options.add_argument("--only", choices=parts, help="una de las partes")

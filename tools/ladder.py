@@ -90,6 +90,7 @@ RUNGS = {
     "8 bits": int8,
     "4 bits": int4,
 }
+GOALS = {"oneDNN": "≥ 1.7 ×", "8 bits": "≥ 5 ×"}  # frente a generate
 ROWS = 1, 2, 3, 4, 6, 8, 12, 16
 
 

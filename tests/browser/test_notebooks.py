@@ -28,6 +28,7 @@ CONTROLS = {
     "08_chat.ipynb": dict(text=2, select=2),
     "09_control.ipynb": dict(slider=2, select=1),
     "10_determinismo.ipynb": dict(select=3),
+    "11_mas_deprisa.ipynb": dict(select=3),
 }
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {

@@ -278,6 +278,7 @@ def made(name: str, tiny) -> ipywidgets.VBox:
             8,
         ),
         "company": lambda: show.company_explorer(SMOLLM2, COMPANY, (0, 1)),
+        "draft": lambda: show.draft_explorer(SMOLLM2, DRAFTS),
     }[name]()
 
 
@@ -316,6 +317,33 @@ def test_company_says_where_they_part(published):
     assert alone[:5] == company[:5] and alone[5] != company[5]
 
 
+DRAFTS = [
+    dict(prompt=prompt, draft=draft, k=k, rounds=rounds)
+    for prompt in ("Copia: esto", "Cuenta")
+    for draft in ("copiar", "modelo")
+    for k, rounds in {
+        2: [[[100, 101], 2, [100, 101, 102]], [[9], 0, [103]]] * 4,
+        4: [[[100, 101, 102, 7], 3, [100, 101, 102, 103]], [[], 0, [104]]],
+    }.items()
+]
+
+
+def test_draft_says_what_is_accepted(published):
+    with pytest.raises(ValueError, match="una escritura"):
+        show.draft_explorer(SMOLLM2, [])
+    box = show.draft_explorer(SMOLLM2, DRAFTS)
+    knobs, facts, drawing = box.children
+    assert "16 tokens en 8 lecturas" in facts.value
+    assert "8 aceptados de 12 propuestos" in facts.value
+    assert "… y 1 más" in drawing.value
+    knobs.children[2].value = 4
+    assert "5 tokens en 2 lecturas" in facts.value
+    assert "rechazado" in drawing.value and "… y" not in drawing.value
+    states = published[0][0][0][STATES]["states"]
+    kinds = [kind for _, kind in states[1]["rounds"][0]]
+    assert kinds == ["aceptado"] * 3 + ["rechazado", "del modelo"]
+
+
 MOVES = {
     "tokens": [("text", "peluche"), ("vocabulary", "MiniLM"), ("price", 9.0)],
     "attention": [("layer", 0), ("head", 0)],
@@ -340,6 +368,7 @@ MOVES = {
     ],
     "control": [("form", "cifras"), ("temperature", 2), ("budget", 12)],
     "company": [("prompt", 1), ("precision", "float32"), ("batch", 8)],
+    "draft": [("prompt", "Cuenta"), ("draft", "modelo"), ("k", 4)],
 }
 
 
