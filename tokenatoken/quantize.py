@@ -84,22 +84,32 @@ def sixteen(weight, bias=None) -> Callable:
     return lambda x: product(x.bfloat16()).to(x.dtype)
 
 
-def int8(weight, bias=None) -> Callable:
+def int8(weight, bias=None, piece=1216) -> Callable:
     """Producto de enteros de 8 bits: los pesos con una escala por fila; la
-    entrada, con una por token. Solo en CPU; `ValueError` si no."""
+    entrada, con una por token; y, en las filas largas, una por trozo de
+    `piece` números. Solo en CPU; `ValueError` si no."""
     if weight.device.type != "cpu":
         raise CourseError(
             "int8 usa operadores de CPU, y los pesos están en "
             f'{weight.device.type}: load_model(device="cpu").'
         )
-    q, scale = rows_to_int8(weight, widest())
-    one, columns, across = one_row(q, scale, bias), q.T, scale.T
+    first, *others = weight.split(piece, 1)
+    parts = [integers(first, bias), *map(integers, others)]
+    if not others:
+        return parts[0]
+    return lambda x: sum(p(c) for p, c in zip(parts, x.split(piece, -1)))
+
+
+def integers(weight, bias=None) -> Callable:
+    """El producto de un trozo: con una fila, en una sola llamada."""
+    q, scale = rows_to_int8(weight, widest())  # [N, K], [N, 1]
+    one = one_row(q, scale, bias)
 
     def product(x):  # [..., K]
         if one is not None and x.numel() == x.shape[-1]:
             return one(x)
         small, each = rows_to_int8(x.flatten(0, -2), 127)
-        y = torch._int_mm(small, columns) * each * across  # [m, N]
+        y = torch._int_mm(small, q.T) * each * scale.T  # [m, N]
         y = y if bias is None else y + bias
         return y.view(*x.shape[:-1], -1)
 
