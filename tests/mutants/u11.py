@@ -1,0 +1,3 @@
+"""Unidad 11."""
+
+MUTANTS = {}
