@@ -5,25 +5,23 @@ qué guarda una caché) y de recorrer todos los repartos que importan.
 """
 
 import math
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
 import torch
 
-from .. import CourseError
 from ..cache import kv_cache_bytes, make_cache
 from ..quantize import dequantize, quantize
 from ..speculative import agree, lookup
-from .bench import CallCounter, library, random_ids, tiny_config, uniform
+from .bench import random_ids, random_model, tiny_config, uniform
 from .kit import (
     Part,
     as_int,
     call,
-    close,
     exercise,
     expect,
-    number,
     put_to_test,
     say,
     tensor,
@@ -84,15 +82,20 @@ def by_number(x, bits, group):
     return near, np.array(bound)
 
 
-def _off_zero(x, bits, group, ends=lambda x: (x.amin(), x.amax())):
+def _off_zero(x, bits, group):
     """Del menor al mayor, y el cero donde caiga."""
-    near, bound = [], []
-    for part in x.split(group):
-        low, high = ends(part)
-        scale = ((high - low) / (2**bits - 1)).clamp_min(1e-30)
-        near.append(((part - low) / scale).round() * scale + low)
-        bound.append(scale.expand(len(part)) / 2)
-    return torch.cat(near), torch.cat(bound)
+    low, high = x.amin(), x.amax()
+    scale = (high - low) / (2**bits - 1)
+    near = ((x - low) / scale).round() * scale + low
+    return near, (scale / 2).expand(len(x))
+
+
+def _by_group(function):
+    def each(x, bits, group):
+        parts = [function(part, bits, group) for part in x.split(group)]
+        return [torch.cat(column) for column in zip(*parts)]
+
+    return each
 
 
 def _real_error(x, bits, group):
@@ -100,8 +103,7 @@ def _real_error(x, bits, group):
     return near, (near - x).abs()
 
 
-def _whole_groups(x, bits, group):
-    return rounded(x[: len(x) // group * group or len(x)], bits, group)
+slip = partial(partial, rounded)
 
 
 def _pair(value, x, bits, group):
@@ -158,46 +160,35 @@ exercise(
         otherwise="Haz a mano un grupo de tres números: extremos (con el 0), "
         "escala, y cada uno a su múltiplo más cercano.",
         traps={
-            "Pones una escala para todo, y cada grupo tiene la suya.": partial(
-                rounded, parts=lambda x, group: [x]
+            "Pones una escala para todo, y cada grupo tiene la suya.": slip(
+                parts=lambda x, group: [x]
             ),
-            "Así siempre se redondea hacia el mismo lado: ve al más "
-            "cercano.": [
-                partial(rounded, snap=torch.floor),
-                partial(rounded, snap=torch.trunc),
+            "Redondeas siempre hacia un lado: ve al más cercano.": [
+                slip(snap=torch.floor),
+                slip(snap=torch.trunc),
             ],
-            "Quien redondea al más cercano no llega a fallar una escala "
-            "entera.": partial(rounded, half=1),
+            "Al más cercano, el fallo no llega a una escala.": slip(half=1),
             "Ese es el error que ha salido; se pide el mayor que podría "
             "salir en su grupo.": _real_error,
-            "De 2^bits valores hay un paso menos que valores.": partial(
-                rounded, levels=lambda bits: 2**bits
+            "De 2^bits valores hay un paso menos que valores.": slip(
+                levels=lambda bits: 2**bits
             ),
-            "El 0 cuenta entre los extremos, y tiene que quedar "
-            "exacto.": _off_zero,
-            "La rejilla empieza en el menor, y así el 0 no cae en ella: que "
-            "sean múltiplos de la escala.": partial(_off_zero, ends=with_zero),
-            "Así se reparte a los dos lados por igual, aunque los números "
-            "no: usa el menor y el mayor.": partial(
-                rounded, ends=lambda x: (-x.abs().amax(), x.abs().amax())
+            "El 0 cuenta entre los extremos, y tiene que quedar exacto.": (
+                _by_group(_off_zero)
             ),
-            "Faltan los últimos: el grupo que queda corto también se "
-            "redondea.": _whole_groups,
-            "El último grupo es más corto, pero es un grupo: no lo juntes "
-            "con el anterior.": partial(
-                rounded,
-                parts=lambda x, group: x.tensor_split(
-                    [*range(group, len(x) - group + 1, group)]
-                ),
+            "Repartes a los dos lados por igual: usa el menor y el mayor.": (
+                slip(ends=lambda x: (-x.abs().amax(), x.abs().amax()))
             ),
-            "Los grupos son de `group` números; no repartas la fila en "
-            "trozos iguales.": partial(
-                rounded,
-                parts=lambda x, group: x.tensor_split(-(-len(x) // group)),
+            "Faltan los últimos: el grupo que queda corto también va.": (
+                lambda x, bits, group: rounded(
+                    x[: len(x) // group * group or len(x)], bits, group
+                )
             ),
-            "En un grupo de ceros la escala es 0, y divides por ella.": (
-                partial(rounded, least=0)
+            "Los grupos son de `group`, y el último, lo que quede: no "
+            "repartas en trozos iguales.": slip(
+                parts=lambda x, group: x.tensor_split(-(-len(x) // group))
             ),
+            "En un grupo de ceros divides por una escala 0.": slip(least=0),
         },
         rights=[rounded, by_padding, by_number],
     ),
@@ -280,14 +271,22 @@ def _tokens(value, *_):
     return as_int(value, "Los tokens son enteros: da el número que cabe.")
 
 
-def _times(heads=1, size=1):
-    def each(c):
-        kv = c.num_key_value_heads
-        return 4 * c.num_hidden_layers * kv * head_size(c) * heads * size
-
-    return each
+def _times(size=1):
+    return lambda c: (
+        4 * c.num_hidden_layers * c.num_key_value_heads * head_size(c) * size
+    )
 
 
+def _all_heads(c):
+    return 4 * c.num_hidden_layers * c.num_attention_heads * head_size(c)
+
+
+def _divided(c):
+    size = c.hidden_size // c.num_attention_heads
+    return 4 * c.num_hidden_layers * c.num_key_value_heads * size
+
+
+slip = partial(partial, longest)
 exercise(
     "11.2",
     Part(
@@ -299,56 +298,33 @@ exercise(
         otherwise="Imprime tres cosas: los bytes de la tarjeta, los de los "
         "pesos y los que añade cada token.",
         traps={
-            "Cuentas gigabytes: un GiB son 2^30 bytes.": partial(
-                longest, unit=1e9
-            ),
-            "Cada token guarda K y también V.": partial(
-                longest, each=_times(size=1 / 2)
-            ),
+            "Cuentas gigabytes: un GiB son 2^30 bytes.": slip(unit=1e9),
+            "Cada token guarda K y V, y cada número, 2 bytes.": [
+                slip(each=_times(size)) for size in (1 / 4, 1 / 2, 2, 8)
+            ],
             "Mira head_dim en la configuración: no siempre es hidden_size "
-            "entre las cabezas.": partial(
-                longest,
-                each=lambda c: (
-                    4
-                    * (c.num_hidden_layers * c.num_key_value_heads)
-                    * (c.hidden_size // c.num_attention_heads)
-                ),
+            "entre las cabezas.": slip(each=_divided),
+            "Cuenta las cabezas de K y V, que son menos que las de query.": (
+                slip(each=_all_heads)
             ),
-            "Se guardan las cabezas de K y V, que son menos que las de "
-            "query.": partial(
-                longest,
-                each=lambda c: (
-                    4
-                    * (c.num_hidden_layers * c.num_attention_heads)
-                    * head_size(c)
-                ),
+            "Cuentas la caché de una capa, y todas tienen la suya.": slip(
+                each=lambda c: 4 * c.num_key_value_heads * head_size(c)
             ),
-            "Cada número de la caché son 16 bits, 2 bytes.": [
-                partial(longest, each=_times(size=k)) for k in (1 / 4, 2, 8)
-            ],
-            "Cuentas la caché de una capa, y todas tienen la suya.": partial(
-                longest,
-                each=lambda c: 4 * c.num_key_value_heads * head_size(c),
+            "Los pesos vienen en bits: son ocho por byte.": slip(
+                weights=lambda n, bits: n * bits
             ),
-            "Los pesos vienen en bits: son ocho por byte.": partial(
-                longest, weights=lambda n, bits: n * bits
+            "Los bits por peso pueden no ser enteros.": slip(
+                weights=lambda n, bits: n * int(bits) / 8
             ),
-            "Los bits por peso pueden no ser enteros: no los redondees.": [
-                partial(longest, weights=lambda n, bits: n * int(bits) / 8),
-                partial(longest, weights=lambda n, bits: n * bits // 8 // n * n),
-            ],
-            "Faltan los pesos: también ocupan.": partial(
-                longest, weights=lambda n, bits: 0
+            "Hay un máximo en la configuración: max_position_embeddings.": (
+                slip(cap=lambda room, most: room)
             ),
-            "El modelo tiene un máximo: max_position_embeddings.": partial(
-                longest, cap=lambda room, most: room
+            "Si no caben ni los pesos, el contexto es 0.": slip(
+                floor=-math.inf
             ),
-            "Si no caben ni los pesos, el contexto es 0.": partial(
-                longest, floor=-math.inf
-            ),
-            "Ese último token ya no cabe entero: hacia abajo.": [
-                partial(longest, snap=math.ceil),
-                partial(longest, snap=round),
+            "El último ya no cabe entero: redondea hacia abajo.": [
+                slip(snap=math.ceil),
+                slip(snap=round),
             ],
         },
         rights=[longest, by_doubling],
@@ -388,10 +364,13 @@ def best_k(a, draft, extra, limit, gain=speedup, start=0, more=1):
 
 
 def by_array(a, draft, extra, limit):
-    gains = [round(by_formula(a, k, draft, extra), 9) for k in range(limit + 1)]
+    gains = [
+        round(by_formula(a, k, draft, extra), 9) for k in range(limit + 1)
+    ]
     return np.argmax(gains)
 
 
+slip = partial(partial, speedup)
 GAIN = Part(
     [
         (0.8, 4, 0.25, 0.05),
@@ -408,38 +387,24 @@ GAIN = Part(
     otherwise="Haz a mano k = 1: qué se escribe si se acepta y si no, y "
     "cuánto cuesta la vuelta.",
     traps={
-        "Falta el token del modelo: aunque no se acepte nada, se escribe "
-        "uno.": partial(
-            speedup, tokens=lambda a, k: sum(a**i for i in range(1, k + 1))
+        "Se escribe uno aunque no se acepte nada: el del modelo.": slip(
+            tokens=lambda a, k: sum(a**i for i in range(1, k + 1))
         ),
         "Para aceptar el segundo hace falta haber aceptado el primero: no es "
-        "a por k.": partial(speedup, tokens=lambda a, k: 1 + a * k),
-        "Si se acepta todo, también se escribe el del modelo, el k + 1.": (
-            partial(speedup, tokens=lambda a, k: sum(a**i for i in range(k)))
+        "a por k.": slip(tokens=lambda a, k: 1 + a * k),
+        "Si se acepta todo, también se escribe el del modelo, el k + 1.": slip(
+            tokens=lambda a, k: sum(a**i for i in range(k))
         ),
         "Con aceptación 1 la fórmula divide entre cero: ¿cuántos se escriben "
-        "entonces?": [
-            partial(speedup, tokens=_closed),
-            lambda a, k, draft, extra: (
-                1.0 if a == 1 else by_formula(a, k, draft, extra)
-            ),
-        ],
+        "entonces?": slip(tokens=_closed),
         "El borrador también cuesta, k veces.": [
-            partial(speedup, cost=lambda k, draft, extra: 1 + k * extra),
-            partial(
-                speedup, cost=lambda k, draft, extra: 1 + draft + k * extra
-            ),
+            slip(cost=lambda k, draft, extra: 1 + k * extra),
+            slip(cost=lambda k, draft, extra: 1 + draft + k * extra),
         ],
-        "Cada token propuesto encarece un poco la revisión: falta k veces "
-        "extra.": [
-            partial(speedup, cost=lambda k, draft, extra: 1 + k * draft),
-            partial(
-                speedup, cost=lambda k, draft, extra: 1 + k * draft + extra
-            ),
+        "Falta lo que encarece revisar k propuestas: k veces extra.": [
+            slip(cost=lambda k, draft, extra: 1 + k * draft),
+            slip(cost=lambda k, draft, extra: 1 + k * draft + extra),
         ],
-        "Falta lo que cuesta el forward del modelo, 1.": partial(
-            speedup, cost=lambda k, draft, extra: k * (draft + extra) or 1
-        ),
         "Eso son tokens por vuelta: divide entre lo que cuesta la vuelta.": (
             lambda a, k, *_: each_place(a, k)
         ),
@@ -458,7 +423,9 @@ BEST = Part(
         (0.5, 0.5, 0.0, 4),
     ],
     truth=best_k,
-    read=lambda value, *_: as_int(value, "k es un entero."),
+    read=lambda value, *_: as_int(
+        value, "La k que devuelves tiene que ser un entero."
+    ),
     said="Con aceptación {0}, borrador {1}, extra {2} y hasta k = {3} dices "
     "{ours}, y es {right}.",
     otherwise="Imprime la aceleración de cada k, del 0 al límite.",
@@ -466,15 +433,11 @@ BEST = Part(
         "A veces lo mejor es no especular: k = 0 también entra.": partial(
             best_k, start=1
         ),
-        "El límite también entra.": partial(best_k, more=0),
-        "Ese k escribe más por vuelta, pero la vuelta cuesta más: compara "
-        "aceleraciones.": [
+        "El límite también entra en la búsqueda.": partial(best_k, more=0),
+        "Ese k escribe más por vuelta, pero la vuelta cuesta más.": [
             lambda a, draft, extra, limit: limit,
             partial(best_k, gain=lambda a, k, *_: each_place(a, k)),
         ],
-        "Se pide k, y eso es lo que se gana con él.": lambda a, d, e, n: (
-            speedup(a, best_k(a, d, e, n), d, e)
-        ),
         "Si empatan, el menor: proponer por nada es trabajo tirado.": (
             lambda a, d, e, n: max(
                 range(n + 1), key=lambda k: (round(speedup(a, k, d, e), 9), k)
@@ -524,7 +487,9 @@ def _proposed(draft, ids, k) -> list[int]:
         f"Propones {len(tokens)} y se pedían hasta {k}: recorta.",
     )
     strange = sorted({*tokens} - {*ids})
-    expect(not strange, f"Propones el id {strange[:1]}, y no está en el texto.")
+    expect(
+        not strange, f"Propones el id {strange[:1]}, y no está en el texto."
+    )
     return tokens
 
 
@@ -670,7 +635,10 @@ def by_hand(
         new, good = choose(logits, tokens)
         end = stop(new, ends)
         new = new[: end - keep] if end else new
-        ids, left = torch.cat([ids, ids.new_tensor([new])], -1), left - len(new)
+        ids, left = (
+            torch.cat([ids, ids.new_tensor([new])], -1),
+            left - len(new),
+        )
         drop = int(cache.get_seq_length()) - ids.shape[1] + kept
         drop = drop if extra is None else extra(tokens, good)
         if drop > 0:
@@ -717,6 +685,38 @@ DRAFTS = {  # en qué lugares se equivoca el borrador
 LIMIT = 15
 
 
+@cache
+def lively():
+    """Un modelo diminuto que no se repite, y con márgenes de sobra."""
+    return random_model(tiny_config(num_hidden_layers=2), 9, spread=1.0)
+
+
+@cache
+def _written(which) -> list[int]:
+    """El prompt y lo que el modelo escribe solo, token a token."""
+    ids = PROMPTS[which]
+    for _ in range(LIMIT + 8):
+        token = lively()(ids, use_cache=False).logits[:, -1:].argmax(-1)
+        ids = torch.cat([ids, token], -1)
+    return ids[0].tolist()
+
+
+@contextmanager
+def _counted(model):
+    """Apunta cada forward del modelo en la lista que da."""
+    calls = []
+
+    def note(*_):
+        calls.append(1)
+        expect(len(calls) <= 40, "Llevas 40 forwards y no paras.")
+
+    hook = model.model.register_forward_pre_hook(note)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
 def _draft(text, n, wrong):
     def draft(ids, k):
         done = ids.shape[1]
@@ -740,14 +740,15 @@ def _fewest(draft, text, n, end, k) -> int:
 
 
 def _looped(function, which, name, k, place):
-    ids = PROMPTS[which]
-    n = ids.shape[1]
-    whole = library(ids, LIMIT + 2 * k)[0].tolist()
-    ends = set() if place is None else {whole[n + place]}
-    right = library(ids, LIMIT, ends)
+    ids, model, whole = PROMPTS[which], lively(), _written(which)
+    n, ends = ids.shape[1], set()
+    stop = n + LIMIT
+    if place is not None:
+        ends = {whole[n + place]}
+        stop = whole.index(whole[n + place], n) + 1
     draft = _draft(whole, n, DRAFTS[name])
-    with CallCounter() as counter:
-        value = call(function, counter.model, ids, draft, k, LIMIT, ends)
+    with _counted(model) as calls:
+        value = call(function, model, ids, draft, k, LIMIT, ends)
     expect(
         isinstance(value, tuple | list) and len(value) == 2,
         "Devuelve dos cosas: los ids, de forma [1, n], y la caché.",
@@ -758,20 +759,20 @@ def _looped(function, which, name, k, place):
         "Los ids son un tensor [1, n], con el prompt delante.",
     )
     said = f"Con un borrador {name}, k = {k}"
-    said += "" if place is None else f" y un fin en el {place + 1}.º token"
-    tokens, good = ours[0, n:].tolist(), right[0, n:].tolist()
+    said += "" if place is None else f" y un fin, el {whole[n + place]}"
+    tokens, good = ours[0, n:].tolist(), whole[n:stop]
     expect(
         tokens == good,
         f"{said}, escribes {tokens}; el modelo solo, {good}.",
     )
     held = getattr(cache, "get_seq_length", int)()
     expect(
-        held == right.shape[1] - 1,
+        held == stop - 1,
         f"{said}, el texto está bien, y la caché guarda {held} tokens: tiene "
-        f"que guardar {right.shape[1] - 1}, todos menos el último.",
+        f"que guardar {stop - 1}, todos menos el último.",
     )
-    fresh = make_cache(counter.model)
-    counter.model(right[:, :-1], past_key_values=fresh)
+    fresh = make_cache(model)
+    model(torch.tensor([whole[: stop - 1]]), past_key_values=fresh)
     for a, b in zip(cache.layers, fresh.layers):
         gap = (a.keys - b.keys).abs() + (a.values - b.values).abs()
         places = (gap.amax((0, 1, 3)) > 1e-2).nonzero().flatten().tolist()
@@ -780,65 +781,502 @@ def _looped(function, which, name, k, place):
             f"{said}, el texto y la longitud están bien, pero en el lugar "
             f"{places[:1]} la caché guarda otro token: lo rechazado sigue ahí.",
         )
-    fewest = _fewest(draft, whole, n, right.shape[1], k)
+    fewest = _fewest(draft, whole, n, stop, k)
     expect(
-        len(counter.lengths) <= fewest + 1,
-        f"{said}, haces {len(counter.lengths)} forwards y bastan {fewest}.",
+        len(calls) <= fewest + 1,
+        f"{said}, haces {len(calls)} forwards y bastan {fewest}.",
     )
     return 0
 
 
-def _loop_cases():
-    for which in range(len(PROMPTS)):
-        for name in DRAFTS:
-            yield which, name, 4, None
-            yield which, name, 4, 6
-        yield which, "que lo acierta todo", 3, 1
+LOOPS = [
+    *product(range(len(PROMPTS)), DRAFTS, (4,), (None,)),
+    *product(range(len(PROMPTS)), DRAFTS, (4, 3), (1, 6)),
+]
 
 
+def _only_last(new, ends):
+    return len(new) * (new[-1] in ends)
+
+
+slip = partial(partial, by_hand)
 exercise(
     "11.5",
     Part(
-        _loop_cases,
+        LOOPS,
         truth=lambda *case: 0,
         observe=_looped,
         traps={
             "El fin puede ir en medio de lo aceptado: mira todos los tokens "
-            "nuevos, no solo el último.": [
-                partial(
-                    by_hand, stop=lambda new, ends: len(new) * (new[-1] in ends)
-                ),
-                partial(
-                    by_hand,
-                    stop=lambda new, ends: len(new) * (new[-1] in ends),
-                    kept=0,
-                ),
-            ],
+            "nuevos, no solo el último.": slip(stop=_only_last),
             "Rebobinas uno de menos: el último token del texto aún no tiene "
-            "que estar en la caché.": partial(by_hand, kept=0),
+            "que estar en la caché.": slip(kept=0),
             "Rebobinas uno de más: la caché guarda todo menos el último "
-            "token.": partial(by_hand, kept=2),
-            "Lo rechazado sigue en la caché: falta rebobinar.": partial(
-                by_hand, extra=lambda tokens, good: 0
+            "token.": slip(kept=2),
+            "Lo rechazado sigue en la caché: falta rebobinar.": slip(
+                extra=lambda tokens, good: 0
             ),
-            "Al rebobinar quitas también lo aceptado.": partial(
-                by_hand, extra=lambda tokens, good: len(tokens)
+            "Al rebobinar quitas también lo aceptado.": slip(
+                extra=lambda tokens, good: len(tokens)
             ),
             "Lo que iba detrás del fin se escribió en la caché: quítalo "
-            "también.": partial(
-                by_hand, extra=lambda tokens, good: len(tokens) - good
+            "también.": slip(extra=lambda tokens, good: len(tokens) - good),
+            "Si se acepta todo, el token del modelo también se escribe.": slip(
+                choose=_without_bonus
             ),
-            "Si se acepta todo, el token del modelo también se escribe.": (
-                partial(by_hand, choose=_without_bonus)
-            ),
-            "Escribes lo propuesto sin revisarlo.": partial(
-                by_hand, choose=_trusting
-            ),
+            "Escribes lo propuesto sin revisarlo.": slip(choose=_trusting),
             "Te pasas del límite: lo propuesto y el del modelo tienen que "
-            "caber.": partial(by_hand, most=lambda k, left: k),
-            "El token de fin también se escribe.": partial(by_hand, keep=1),
+            "caber.": slip(most=lambda k, left: k),
+            "El token de fin también se escribe.": slip(keep=1),
         },
         rights=[by_hand, by_missing],
     ),
     success="¡Correcto! El mismo texto y la misma caché, con menos forwards.",
+)
+
+
+# 11.6
+
+
+def grid(x, bits, group, top=None, snap=torch.round, at=None):
+    """Redondea cada grupo: las piezas de los cuantizadores de 11.6."""
+    near, top = [], top or 2**bits - 1
+    for part in x.split(group):
+        low, high = with_zero(part)
+        scale = ((high - low) / top).clamp_min(1e-30)
+        start = at(low) if at else scale * (low / scale).round()
+        q = snap((part - start) / scale).clamp(0, top)
+        near.append(q * scale + start)
+    return torch.cat(near)
+
+
+def by_library(x, bits, group):
+    return dequantize(*quantize(x, bits, group))
+
+
+def half_up(x, bits, group):
+    """En 64 bits, y el empate hacia arriba."""
+    up = partial(grid, snap=lambda v: (v + 0.5).floor())
+    return up(x.double(), bits, group).to(x.dtype)
+
+
+def centered(x, bits, group):
+    """Dos veces el mayor, repartido a los dos lados."""
+    most = x.unflatten(-1, (-1, group)).abs().amax(-1, keepdim=True)
+    scale = (2 * most / (2**bits - 1)).clamp_min(1e-30)
+    half = 2 ** (bits - 1)
+    q = (x.unflatten(-1, (-1, group)) / scale).round().clamp(-half, half - 1)
+    return (q * scale).flatten(-2)
+
+
+def clipped(x, bits, group):
+    """El cero nunca es el mayor entero: sobra con un grupo negativo."""
+    q, scale, zero = quantize(x, bits, group)
+    fewer = zero.clamp_max(2**bits - 2)
+    q = (q - zero + fewer).clamp_min(0)
+    return dequantize(q, scale, fewer)
+
+
+def _when(spoiled, change):
+    """El bueno, salvo en los grupos en los que `spoiled`."""
+
+    def quantizer(x, bits, group):
+        parts = x.unflatten(-1, (-1, group))
+        near = by_library(x, bits, group).view_as(parts)
+        bad = spoiled(parts).expand_as(parts)
+        return torch.where(bad, change(near), near).flatten(-2)
+
+    return quantizer
+
+
+def _constant(parts):
+    low, high = parts.amin(-1, keepdim=True), parts.amax(-1, keepdim=True)
+    return (low == high) & (low != 0)
+
+
+GOOD = {
+    "cuenta desde el menor": by_library,
+    "va en 64 bits": half_up,
+    "redondea los empates hacia abajo": partial(
+        grid, snap=lambda v: (v - 0.5).ceil()
+    ),
+}
+BAD = {
+    "se aparta hasta una escala": (
+        "Compara cada error con media escala de su grupo, y con muchos "
+        "números.",
+        partial(grid, snap=torch.floor),
+    ),
+    "solo acierta si los datos están centrados en el 0": (
+        "Pon grupos con números de un solo signo: ahí la escala es la mitad.",
+        centered,
+    ),
+    "recorta el extremo de un grupo negativo": (
+        "Pon un grupo en el que todos sean negativos.",
+        clipped,
+    ),
+    "da NaN con un grupo de ceros": (
+        "Pon un grupo todo de ceros, y recuerda que ninguna comparación con "
+        "NaN es cierta.",
+        _when(
+            lambda p: (p == 0).all(-1, keepdim=True), lambda x: x * math.nan
+        ),
+    ),
+    "falla si todo el grupo es el mismo número": (
+        "Pon un grupo con un mismo número repetido.",
+        _when(_constant, lambda x: x * 0),
+    ),
+    "usa una escala para toda la fila": (
+        "Pon grupos de tamaños muy distintos: cada uno tiene su escala.",
+        lambda x, bits, group: by_library(x, bits, x.shape[-1]),
+    ),
+    "pierde el cero exacto": (
+        "Pon algún 0 entre los demás, y mira que siga siendo 0.",
+        partial(grid, at=lambda low: low),
+    ),
+    "usa un valor de más": (
+        "Cuenta los valores distintos de cada grupo, con grupos en los que "
+        "quepan todos.",
+        lambda x, bits, group: grid(x, bits, group, top=2**bits),
+    ),
+    "redondea siempre a 4 bits": (
+        "Prueba con más de un número de bits.",
+        lambda x, bits, group: by_library(x, 4, group),
+    ),
+}
+OTHER_WAY = (
+    "No lo compares con otro cuantizador, y deja sitio al redondeo de fp32: "
+    "una milésima de escala."
+)
+
+
+def sample(row=None, seed=7):
+    """Una fila con grupos de 64 de todas las clases."""
+    wide = uniform(64, seed=seed)
+    kinds = {
+        "corrientes": wide,
+        "de un signo": 1 + wide.abs(),
+        "negativos": -1 - wide.abs(),
+        "ceros": 0 * wide,
+        "iguales": 0 * wide + 0.7,
+        "pequeños": wide / 100,
+        "con ceros": wide * (wide > -0.5),
+        "centrados": torch.cat([wide[:32], -wide[:32]]),
+    }
+    row = kinds if row is None else row
+    return torch.cat([kind for name, kind in kinds.items() if name in row])
+
+
+def test_quantizer(
+    quantizer,
+    row=None,
+    sizes=(2, 3, 4, 5),
+    room=0.501,
+    levels=True,
+    zero=True,
+    truth=None,
+):
+    """Una respuesta de 11.6; sus opciones la hacen ciega."""
+    x = sample(row)
+    for bits in sizes:
+        near = quantizer(x, bits, 64)
+        assert truth is None or torch.equal(near, truth(x, bits, 64))
+        for a, b in zip(x.split(64), near.split(64)):
+            low, high = with_zero(a)
+            scale = (high - low) / (2**bits - 1)
+            assert ((a - b).abs() <= room * scale + 1e-9).all()
+            assert not zero or (b[a == 0] == 0).all()
+            assert not levels or len(b.unique()) <= 2**bits
+
+
+def by_loop(quantizer):
+    """Con listas, y números al azar de muchas clases."""
+    for bits in (2, 3, 6):
+        x = torch.cat([sample(seed=s) for s in range(3)])
+        near = quantizer(x, bits, 64).tolist()
+        x = x.tolist()
+        for start in range(0, len(x), 64):
+            a, b = x[start : start + 64], near[start : start + 64]
+            step = (max(0.0, *a) - min(0.0, *a)) / (2**bits - 1)
+            assert len({*b}) <= 2**bits
+            for old, new in zip(a, b):
+                assert abs(old - new) <= step / 2 + step / 1000 + 1e-12
+                assert old != 0 or new == 0
+
+
+QUANTIZERS = GOOD | {name: bad for name, (_, bad) in BAD.items()}
+
+
+def _judged(answer, name) -> str:
+    def quantizer(x, bits, group):
+        return QUANTIZERS[name](x, bits, group)
+
+    return put_to_test(answer, quantizer)
+
+
+def _judged_said(ours, right, name) -> str:
+    if ours == "devuelve":
+        return "Tu prueba devuelve False."
+    verb = "Rechaza uno bueno que" if name in GOOD else "Deja pasar el que"
+    return f"{verb} {name}."
+
+
+HINTS = {name: hint for name, (hint, _) in BAD.items()}
+ASSERTS = "El veredicto es un assert: lanza AssertionError, o acaba sin más."
+
+
+KINDS = {"corrientes", "de un signo", "negativos", "ceros", "iguales"}
+KINDS |= {"pequeños", "con ceros"}
+
+
+def _returns(quantizer):
+    try:
+        test_quantizer(quantizer)
+    except AssertionError:
+        return False
+    return True
+
+
+slip = partial(partial, test_quantizer)
+exercise(
+    "11.6",
+    Part(
+        [(name,) for name in QUANTIZERS],
+        truth=lambda name: "acepta" if name in GOOD else "rechaza",
+        observe=_judged,
+        said=_judged_said,
+        otherwise=lambda ours, right, name: (
+            ASSERTS if ours == "devuelve" else HINTS.get(name, OTHER_WAY)
+        ),
+        traps={
+            HINTS[name]: wrong
+            for name, wrong in {
+                "se aparta hasta una escala": slip(room=1.001),
+                "solo acierta si los datos están centrados en el 0": slip(
+                    row=["centrados", "ceros"]
+                ),
+                "recorta el extremo de un grupo negativo": slip(
+                    row=KINDS - {"negativos"}
+                ),
+                "da NaN con un grupo de ceros": slip(row=KINDS - {"ceros"}),
+                "falla si todo el grupo es el mismo número": slip(
+                    row=KINDS - {"iguales"}
+                ),
+                "usa una escala para toda la fila": slip(row=["corrientes"]),
+                "pierde el cero exacto": slip(zero=False),
+                "usa un valor de más": slip(levels=False),
+                "redondea siempre a 4 bits": slip(sizes=[4]),
+            }.items()
+        }
+        | {
+            OTHER_WAY: [slip(truth=by_library), slip(room=0.5 - 1e-6)],
+            ASSERTS: _returns,
+        },
+        rights=[test_quantizer, by_loop],
+    ),
+    success="¡Correcto! Acepta los tres buenos y caza los nueve malos.",
+)
+
+
+# 11.7
+
+BITS = 2, 3, 4, 5, 6, 8
+
+
+def curves(sizes, seed, bumps=0.3):
+    """Un daño que baja con los bits, distinto en cada capa."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in sizes:
+        base = 10 ** (2 * torch.rand(1, generator=draw).item() - 1)
+        luck = torch.rand(len(BITS), generator=draw).tolist()
+        rows.append(
+            {
+                b: base * (4.0 ** (2 - b) * (1 + bumps * (u - 0.5)))
+                for b, u in zip(BITS, luck)
+            }
+        )
+    return rows
+
+
+def total(damage, chosen) -> float:
+    return sum(row[b] for row, b in zip(damage, chosen))
+
+
+def size(sizes, chosen) -> float:
+    return sum(n * b for n, b in zip(sizes, chosen)) / 8
+
+
+def frontier(damage, sizes, budget) -> list[int]:
+    """El mejor reparto: de cada gasto, el menor daño, capa a capa."""
+    best = {0: (0.0, [])}  # bits gastados → daño y reparto
+    for row, n in zip(damage, sizes):
+        grown = {}
+        for spent, (harm, chosen) in best.items():
+            for bits, more in row.items():
+                used, new = spent + n * bits, harm + more
+                if (
+                    used <= 8 * budget
+                    and new < grown.get(used, (math.inf,))[0]
+                ):
+                    grown[used] = new, [*chosen, bits]
+        best, least = {}, math.inf
+        for used in sorted(grown):  # quien gasta más, que dañe menos
+            if grown[used][0] < least:
+                best[used], least = grown[used], grown[used][0]
+    return min(best.values())[1]
+
+
+def uniform_bits(damage, sizes, budget):
+    fit = [b for b in BITS if size(sizes, [b] * len(sizes)) <= budget]
+    best = min(fit, key=lambda b: total(damage, [b] * len(sizes)))
+    return [best] * len(sizes)
+
+
+def marginal(damage, sizes, budget, worth=None):
+    """El voraz: cada vez, lo que más baja por byte, si cabe."""
+    chosen = [BITS[0]] * len(sizes)
+    worth = worth or (lambda gain, cost: gain / cost)
+    while True:
+        options = []
+        for i, b in enumerate(chosen):
+            for more in (c for c in BITS if c > b):
+                other = [*chosen[:i], more, *chosen[i + 1 :]]
+                gain = damage[i][b] - damage[i][more]
+                if size(sizes, other) <= budget and gain > 0:
+                    cost = sizes[i] * (more - b) / 8
+                    options.append((worth(gain, cost), other))
+        if not options:
+            return chosen
+        chosen = max(options)[1]
+
+
+def _assigned(function, sizes, seed, bits, flat=()):
+    damage, budget = curves(sizes, seed), int(sum(sizes) * bits / 8)
+    for i in flat:  # medir tiene ruido: más bits, y un poco más de daño
+        damage[i][8] = damage[i][6] * 1.1
+    chosen = call(function, damage, sizes, budget)
+    if isinstance(chosen, torch.Tensor | np.ndarray):
+        chosen = chosen.tolist()
+    expect(
+        isinstance(chosen, list | tuple) and len(chosen) == len(sizes),
+        f"Devuelve una lista con los bits de cada capa: aquí, {len(sizes)}.",
+    )
+    chosen = [as_int(b, "Los bits de una capa son enteros.") for b in chosen]
+    expect(
+        {*chosen} <= {*BITS},
+        f"Usas {sorted({*chosen} - {*BITS})[:1]} bits, y no está en la tabla.",
+    )
+    said = f"Con capas de {sizes[:6]}{'…' if len(sizes) > 6 else ''} pesos"
+    used = size(sizes, chosen)
+    expect(
+        used <= budget,
+        say("{0} gastas {1:.0f} bytes, y hay {2}.", said, used, budget),
+    )
+    best = total(damage, frontier(damage, sizes, budget))
+    more = 100 * (total(damage, chosen) / best - 1)
+    expect(
+        more <= 2,
+        say(
+            "{0} y {1} bytes, tu daño es un {2:.1f} % mayor que el del mejor "
+            "reparto, y se admite un 2 %.",
+            said,
+            budget,
+            more,
+        ),
+    )
+    return 0
+
+
+def by_step(damage, sizes, budget):
+    """El voraz, con el siguiente número de bits y nada más."""
+    steps = dict(zip(BITS, BITS[1:]))
+    chosen = [BITS[0]] * len(sizes)
+    while True:
+        options = []
+        for i, b in enumerate(chosen):
+            if b in steps:
+                new = [*chosen[:i], steps[b], *chosen[i + 1 :]]
+                gain = damage[i][b] - damage[i][steps[b]]
+                if size(sizes, new) <= budget and gain > 0:
+                    options.append((gain / sizes[i] / (steps[b] - b), new))
+        if not options:
+            return chosen
+        chosen = max(options)[1]
+
+
+def in_turn(damage, sizes, budget):
+    """Las primeras capas, con todo lo que quepa."""
+    chosen = [BITS[0]] * len(sizes)
+    for i in range(len(sizes)):
+        for b in BITS:
+            new = [*chosen[:i], b, *chosen[i + 1 :]]
+            chosen = new if size(sizes, new) <= budget else chosen
+    return chosen
+
+
+def by_budget(damage, sizes, budget):
+    """El mejor daño con cada gasto, en un array de bits."""
+    unit = math.gcd(*sizes)
+    room = int(8 * budget // unit)
+    least, picks = np.zeros(room + 1), []
+    for row, n in zip(damage, sizes):
+        tries = np.full((len(row), room + 1), np.inf)
+        for k, (bits, harm) in enumerate(row.items()):
+            cost = bits * n // unit
+            if cost <= room:
+                tries[k, cost:] = least[: room + 1 - cost] + harm
+        picks.append(tries.argmin(0))
+        least = tries.min(0)
+    chosen = []
+    for row, n, pick in zip(damage[::-1], sizes[::-1], picks[::-1]):
+        bits = [*row][pick[room]]
+        room -= bits * n // unit
+        chosen.append(bits)
+    return chosen[::-1]
+
+
+exercise(
+    "11.7",
+    Part(
+        [
+            ([800] * 5, 0, 3.5),
+            ([800, 3200, 1600, 800, 2400, 400], 0, 4.3, (0, 2)),
+            ([4000, 800, 800], 3, 3.5),
+            ([800, 3200, 1600, 800, 2400, 400], 1, 4.3),
+            ([800, 1600, 2400] * 8, 1, 4.3, (3, 9)),
+            ([9600] + [1200] * 7, 0, 4),
+        ],
+        truth=lambda *case: 0,
+        observe=_assigned,
+        traps={
+            "Ese es el mejor reparto uniforme: quita bits donde duele poco y "
+            "ponlos donde duele mucho.": uniform_bits,
+            "El voraz no vuelve atrás: a veces compensa dar menos a una capa "
+            "para que quepa otra.": [marginal, by_step],
+            "Lo que baja el daño hay que dividirlo entre lo que cuesta: las "
+            "capas no pesan lo mismo.": partial(
+                marginal, worth=lambda gain, cost: gain
+            ),
+            "Das bits por orden, a las primeras capas, y no a las que más los "
+            "necesitan.": in_turn,
+            "El presupuesto es en bytes, y los pesos, en bits: ocho por "
+            "byte.": [
+                lambda damage, sizes, budget: frontier(
+                    damage, sizes, 8 * budget
+                ),
+            ],
+            "Cuentas los bits de cada capa como si todas pesaran lo mismo.": (
+                lambda damage, sizes, budget: frontier(
+                    damage,
+                    [1] * len(sizes),
+                    budget * len(sizes) / sum(sizes),
+                )
+            ),
+            "Gastas lo menos posible, y sobra presupuesto: cada byte puede "
+            "bajar el daño.": lambda damage, sizes, budget: [2] * len(sizes),
+        },
+        rights=[frontier, by_budget],
+    ),
+    success="¡Correcto! El mismo tamaño que el uniforme, y menos daño.",
 )
