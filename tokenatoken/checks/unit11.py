@@ -1,7 +1,7 @@
 """Corrección del laboratorio 11 · Más deprisa y más barato.
 
-La verdad sale de la aritmética, de `generate`, de un prefill nuevo (para saber
-qué guarda una caché) y de recorrer todos los repartos que importan.
+La verdad sale de la aritmética, del bucle sin borrador, de un prefill nuevo
+(qué guarda una caché) y de recorrer todos los repartos que importan.
 """
 
 import math
@@ -307,9 +307,6 @@ exercise(
             "Cuenta las cabezas de K y V, que son menos que las de query.": (
                 slip(each=_all_heads)
             ),
-            "Cuentas la caché de una capa, y todas tienen la suya.": slip(
-                each=lambda c: 4 * c.num_key_value_heads * head_size(c)
-            ),
             "Los pesos vienen en bits: son ocho por byte.": slip(
                 weights=lambda n, bits: n * bits
             ),
@@ -408,7 +405,6 @@ GAIN = Part(
         "Eso son tokens por vuelta: divide entre lo que cuesta la vuelta.": (
             lambda a, k, *_: each_place(a, k)
         ),
-        "Está del revés: más de 1 es ganar.": lambda *a: 1 / speedup(*a),
     },
     rights=[speedup, by_formula],
 )
@@ -1188,33 +1184,6 @@ def _assigned(function, sizes, seed, bits, flat=()):
     return 0
 
 
-def by_step(damage, sizes, budget):
-    """El voraz, con el siguiente número de bits y nada más."""
-    steps = dict(zip(BITS, BITS[1:]))
-    chosen = [BITS[0]] * len(sizes)
-    while True:
-        options = []
-        for i, b in enumerate(chosen):
-            if b in steps:
-                new = [*chosen[:i], steps[b], *chosen[i + 1 :]]
-                gain = damage[i][b] - damage[i][steps[b]]
-                if size(sizes, new) <= budget and gain > 0:
-                    options.append((gain / sizes[i] / (steps[b] - b), new))
-        if not options:
-            return chosen
-        chosen = max(options)[1]
-
-
-def in_turn(damage, sizes, budget):
-    """Las primeras capas, con todo lo que quepa."""
-    chosen = [BITS[0]] * len(sizes)
-    for i in range(len(sizes)):
-        for b in BITS:
-            new = [*chosen[:i], b, *chosen[i + 1 :]]
-            chosen = new if size(sizes, new) <= budget else chosen
-    return chosen
-
-
 def by_budget(damage, sizes, budget):
     """El mejor daño con cada gasto, en un array de bits."""
     unit = math.gcd(*sizes)
@@ -1253,13 +1222,11 @@ exercise(
             "Ese es el mejor reparto uniforme: quita bits donde duele poco y "
             "ponlos donde duele mucho.": uniform_bits,
             "El voraz no vuelve atrás: a veces compensa dar menos a una capa "
-            "para que quepa otra.": [marginal, by_step],
+            "para que quepa otra.": marginal,
             "Lo que baja el daño hay que dividirlo entre lo que cuesta: las "
             "capas no pesan lo mismo.": partial(
                 marginal, worth=lambda gain, cost: gain
             ),
-            "Das bits por orden, a las primeras capas, y no a las que más los "
-            "necesitan.": in_turn,
             "El presupuesto es en bytes, y los pesos, en bits: ocho por "
             "byte.": [
                 lambda damage, sizes, budget: frontier(
