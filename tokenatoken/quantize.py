@@ -84,7 +84,7 @@ def sixteen(weight, bias=None) -> Callable:
     return lambda x: product(x.bfloat16()).to(x.dtype)
 
 
-def int8(weight, bias=None, piece=1216) -> Callable:
+def int8(weight, bias=None, piece=2432) -> Callable:
     """Producto de enteros de 8 bits: los pesos con una escala por fila; la
     entrada, con una por token; y, en las filas largas, una por trozo de
     `piece` números. Solo en CPU; `ValueError` si no."""

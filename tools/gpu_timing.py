@@ -6,7 +6,8 @@
 El tiempo no depende del valor de los pesos: se construye la arquitectura
 exacta a partir de su configuración, con pesos al azar en fp16, y se generan
 100 tokens tras prompts de 16, 55, 256 y 1024, sin caché, con DynamicCache,
-con PreallocatedLayer y con StaticCache compilada. Imprime una tabla y qué
+con PreallocatedLayer, con el forward propio (unidad 11, si sabe hacerlo) y con
+StaticCache compilada. Imprime una tabla y qué
 parte del ancho de banda de la tarjeta se alcanza.
 """
 
@@ -18,7 +19,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
 
+from tokenatoken import CourseError
 from tokenatoken.cache import make_cache
+from tokenatoken.fast import FastModel
 from tokenatoken.measure import (
     bytes_per_token,
     measure_generation,
@@ -100,6 +103,14 @@ def times(model, prompt: int, new: int, repeats: int) -> list[tuple]:
         for r in results
         if not r.error
     ]
+    try:  # unidad 11: menos Python por paso
+        own = FastModel(model)
+        caches = {"forward propio": lambda: make_cache(own)}
+        (result,) = measure_generation(own, ids, new, caches, repeats)
+        pace = result.tpot
+        found.append((result.variant, statistics.median(result.ttft), pace))
+    except CourseError as error:
+        print(f"{prompt:7} forward propio: {error}")
     try:
         pair = static_seconds(model, prompt, new, repeats)
         found.append(("StaticCache+compile", *pair))

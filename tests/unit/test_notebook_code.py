@@ -7,6 +7,8 @@ import random
 import re
 import statistics
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import get_json_schema
 
 from tokenatoken import (
@@ -21,10 +24,13 @@ from tokenatoken import (
     calls,
     chat,
     constrained,
+    fast,
     forward,
     generation,
     grammar,
+    quantize,
     sampling,
+    speculative,
 )
 from tokenatoken import text as text_module
 from tokenatoken.cache import make_cache
@@ -414,3 +420,100 @@ def test_unit10_groups_and_attention_are_the_helpers():
     seen = torch.arange(32) <= torch.arange(20, 32)[:, None]
     case = q[20:], k, v, seen, 16, by_hand
     assert torch.equal(space["attend"](*case), batch_invariant.attend(*case))
+
+
+UNIT11 = definitions(
+    "11_mas_deprisa.ipynb",
+    "rms_norm",
+    "rotate",
+    "angles",
+    "attention",
+    "feed_forward",
+    "joined",
+    "open_layer",
+    "plain",
+    "FastModel",
+    "transposed",
+    "packed",
+    "quantize",
+    "dequantize",
+    "to_int8",
+    "integers",
+    "lookup",
+    "agree",
+    "speculate",
+    "DraftModel",
+    "review",
+)
+UNIT11 |= {
+    "F": torch.nn.functional,
+    "partial": partial,
+    "SimpleNamespace": SimpleNamespace,
+    "CausalLMOutputWithPast": CausalLMOutputWithPast,
+    "make_cache": make_cache,
+}
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+@pytest.mark.parametrize("product", ["plain", "transposed", "packed"])
+def test_unit11_forward_is_the_helpers(name, product):
+    model, ids = tiny_model(name), random_ids(9)
+    with torch.no_grad():
+        ours = UNIT11["FastModel"](model, UNIT11[product])
+        theirs = fast.FastModel(model, getattr(fast, product))
+        assert torch.equal(ours(ids).logits, theirs(ids).logits)
+        steps = [
+            forward.next_logits(one, ids, make_cache(model))
+            for one in (ours, theirs)
+        ]
+        assert torch.equal(*steps)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("group", [None, 16])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_unit11_quantizer_is_the_helpers(bits, group, symmetric):
+    x = torch.randn(6, 64, generator=torch.Generator().manual_seed(bits))
+    given = x, bits, group, symmetric
+    ours, theirs = UNIT11["quantize"](*given), quantize.quantize(*given)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
+    back = UNIT11["dequantize"](*ours)
+    assert torch.equal(back, quantize.dequantize(*theirs))
+
+
+def test_unit11_integers_are_the_helpers(monkeypatch):
+    monkeypatch.setattr(quantize, "widest", lambda: 63)
+    random = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(32, 64, generator=random), torch.ones(32)
+    x = torch.randn(1, 5, 64, generator=random)
+    ours, theirs = UNIT11["integers"], quantize.int8
+    assert torch.equal(ours(weight, bias)(x), theirs(weight, bias)(x))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["lookup", "DraftModel"])
+def test_unit11_speculation_is_the_helpers(name, seed, kind):
+    model, ids = tiny_model(name), random_ids(9, seed)
+    other = tiny_model("qwen2")
+    drafts = UNIT11[kind], getattr(speculative, kind)
+    with torch.inference_mode():
+        if kind == "DraftModel":
+            drafts = [draft(other) for draft in drafts]
+        ours = UNIT11["speculate"](model, ids, 14, drafts[0], 3)
+        rounds = speculative.speculate(
+            model, ids, max_new_tokens=14, draft=drafts[1], k=3
+        )
+        assert ours == [turn.tokens for turn in rounds]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_unit11_review_is_the_helpers(seed):
+    random = torch.Generator().manual_seed(seed)
+    p = torch.randn(4, 7, generator=random).softmax(-1)
+    q = torch.randn(3, 7, generator=random).softmax(-1)
+    found = [
+        review(p, q, [1, 2, 3], torch.Generator().manual_seed(seed))
+        for review in (UNIT11["review"], speculative.review)
+    ]
+    assert found[0] == found[1]

@@ -305,14 +305,22 @@ def roulette(labels: list[str], shares, marks: list[float], title: str):
 
 
 def scatter(
-    x, y, names: list[str], title: str, xlabel: str, ylabel: str, marked=()
+    x,
+    y,
+    names: list[str],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    marked=(),
+    log: bool = True,
 ) -> Picture:
-    """Una nube de puntos con eje y logarítmico; los de `marked` (posiciones)
-    llevan su nombre. El texto los enumera todos."""
+    """Una nube de puntos; los de `marked` (posiciones) llevan su nombre.
+    `log`: eje y logarítmico. El texto los enumera todos."""
     with drawing(title, 5.6) as d:
         d.axes.scatter(x, y, s=90, color=PALETTE[0], alpha=0.75, lw=0)
-        d.axes.set_yscale("log")
-        plain_log(d.axes.yaxis)
+        if log:
+            d.axes.set_yscale("log")
+            plain_log(d.axes.yaxis)
         for i in marked:
             right = x[i] > (min(x) + 2 * max(x)) / 3
             d.axes.annotate(
@@ -327,7 +335,7 @@ def scatter(
         d.axes.set(xlabel=xlabel, ylabel=ylabel)
         d.lines = [f"{xlabel}; {ylabel.lower()}."]
         for name, a, b in zip(names, x, y):
-            d.lines.append(f"{name}: {number(a, 1)}; {number(b, 0)}")
+            d.lines.append(f"{name}: {number(a, 1)}; {number(b, 1 - log)}")
     return d.picture
 
 
