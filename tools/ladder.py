@@ -17,6 +17,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch._inductor import config as inductor
 from tqdm.auto import tqdm
 from transformers import StaticCache
 
@@ -366,7 +367,7 @@ def all_speculation(model, tokenizer) -> dict:
 def some_rounds(own, small, tokenizer) -> list[dict]:
     """Vuelta a vuelta, lo que se propone y lo que se acepta, para verlo."""
     found = []
-    for prompt in (COPY[0], OPEN[0], COPY[9]):
+    for prompt in (COPY[4], OPEN[0], COPY[0]):
         ids = asked(tokenizer, prompt)
         for kind, make in {
             "copiar del texto": lambda: lookup,
@@ -410,6 +411,7 @@ def all_static(model, tokenizer, repeats: int = 5) -> dict:
     modelo compilado, intercalados; y lo que tarda en compilarse."""
     ids = asked(tokenizer, "¿Cómo funciona una bicicleta?")
     token, size = ids[:, -1:], ids.shape[1] + 64
+    inductor.force_disable_caches = True  # como la primera vez
     step = torch.compile(model.forward)
     caches = {
         "dinámica": make_cache(model),

@@ -46,7 +46,9 @@ def draft_explorer(tokenizer, runs: list[dict]) -> widgets.VBox:
             ("k", "k"),
         )
     }
-    return explorer(draw, states={"kind": "draft", "states": states}, **knobs)
+    data = {"kind": "draft", "states": states}
+    longest = max(run["k"] for run in runs)
+    return explorer(draw, states=data, still={"k": longest}, **knobs)
 
 
 def _pieces(tokenizer, turn) -> list[list[str]]:
