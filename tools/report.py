@@ -14,8 +14,9 @@ import nbformat
 
 from . import ROOT, notebooks
 
-# Lo más que se admite, sumando cuadernos y soluciones. Súbelo con un motivo.
-BUDGET = {"saneadas": 19, "cronómetros": 28, "ignoradas": 0}
+# Lo más que se admite, sumando cuadernos y soluciones. Súbelo con un motivo (el
+# último, la unidad 11: su entorno, lo que tarda compilar y tres cronómetros).
+BUDGET = {"saneadas": 21, "cronómetros": 31, "ignoradas": 0}
 
 
 def patterns() -> list[re.Pattern]:
