@@ -28,7 +28,7 @@ def draft_explorer(tokenizer, runs: list[dict]) -> widgets.VBox:
 
     def draw(prompt, draft, k):
         rounds = found[prompt, draft, k]["rounds"]
-        title = f"{prompt.split(':')[0]}; {draft}, k = {k}"
+        title = f"{draft.capitalize()}, k = {k}"
         return _words(tokenizer, rounds), _picture(tokenizer, title, rounds)
 
     states = [
