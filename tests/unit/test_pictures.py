@@ -318,8 +318,11 @@ def test_company_says_where_they_part(published):
 
 
 DRAFTS = [
-    dict(prompt=prompt, draft=draft, k=k, rounds=rounds)
-    for prompt in ("Copia: esto", "Cuenta")
+    dict(prompt=prompt, draft=draft, k=k, rounds=rounds + more)
+    for prompt, more in {
+        "Copia: esto": [],
+        "Cuenta": [[[8], 0, [105]]],
+    }.items()
     for draft in ("copiar", "modelo")
     for k, rounds in {
         2: [[[100, 101], 2, [100, 101, 102]], [[9], 0, [103]]] * 4,
