@@ -49,6 +49,15 @@ def test_zero_stays_zero_and_constants_do_not_break():
         torch.testing.assert_close(back[2], x[2])
 
 
+@pytest.mark.parametrize("least", [-1.3, -0.7, -20.0])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_zero_is_a_whole_number(bits, least):
+    x = torch.tensor([[least, 0.0, 2.0, 7.1]])
+    q, scale, zero = quantize(x, bits)
+    assert torch.equal(zero, zero.round())
+    assert dequantize(q, scale, zero)[0, 1] == 0
+
+
 def test_smaller_groups_lose_less():
     x = numbers(0, 16, 128) ** 3
     errors = [
