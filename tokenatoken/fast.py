@@ -150,8 +150,9 @@ class FastModel:
             )
         cache, eps = past_key_values, self.config.rms_norm_eps
         start = 0 if cache is None else int(cache.get_seq_length())
-        turn = angles(self.turns, start, start + ids.shape[1])
         x = self.table[ids]  # [B, m, D]
+        turn = angles(self.turns, start, start + ids.shape[1])
+        turn = [part.to(x.dtype) for part in turn]
         for i, layer in enumerate(self.layers):
             y = rms_norm(x, layer.before, eps)
             x = x + attention(layer, i, y, turn, cache)
