@@ -82,7 +82,7 @@ def generate_steps(
             f"generate_steps sigue un solo texto y le has dado {ids.shape[0]}"
             ": pásale una fila, ids[:1]."
         )
-    _check_length(model, ids.shape[1], max_new_tokens)
+    check_length(model, ids.shape[1], max_new_tokens)
     _check_choose(choose, others)
     ends = end_ids(model) if stop_ids is None else _check_ends(model, stop_ids)
     rules = _check_rules(stop_rules)
@@ -208,7 +208,7 @@ def stop_unsure(probability: float) -> StopRule:
     return rule
 
 
-def _check_length(model, n: int, max_new_tokens: int) -> None:
+def check_length(model, n: int, max_new_tokens: int) -> None:
     if not is_whole(max_new_tokens) or max_new_tokens < 1:
         raise CourseError(
             f"max_new_tokens={max_new_tokens!r} no vale: pide al menos un "
