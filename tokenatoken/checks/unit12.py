@@ -1140,7 +1140,7 @@ def predict(
     saved = 0
     for i, n in enumerate(lengths):
         if i or first:
-            saved += whole(min(shared, n - cap), size)
+            saved += whole(min(shared[i], n - cap), size)
     return (total, total - saved)[::order]
 
 
@@ -1150,8 +1150,8 @@ def by_server(lengths, news, shared, size):
     for reuse in (False, True):
         server = Rehearsal(_second, size=size, reuse=reuse, most=8)
         made = [
-            Request(str(i), [*range(shared), *[900 + i] * n][:n], new)
-            for i, (n, new) in enumerate(zip(lengths, news))
+            Request(str(i), [*range(same), *[900 + i] * n][:n], new)
+            for i, (n, new, same) in enumerate(zip(lengths, news, shared))
         ]
         server.run(made[:1])
         server.run(made[1:])
@@ -1226,12 +1226,12 @@ def _measured_said(ours, right, *_):
 slip = partial(partial, predict)
 PREDICT = Part(
     [
-        ([40, 50, 45], [5, 6, 7], 35, 16),
-        ([20, 21, 30], [1, 2, 3], 12, 16),
-        ([32, 40, 33, 60], [4, 4, 1, 9], 32, 8),
-        ([33, 32, 32], [4, 4, 4], 32, 8),
-        ([10], [3], 9, 4),
-        ([14, 19], [2, 2], 13, 1),
+        ([40, 50, 45], [5, 6, 7], [40, 35, 18], 16),
+        ([20, 21, 30], [1, 2, 3], [20, 12, 2], 16),
+        ([32, 40, 33, 60], [4, 4, 1, 9], [32, 32, 30, 16], 8),
+        ([33, 32, 32], [4, 4, 4], [33, 32, 31], 8),
+        ([10], [3], [10], 4),
+        ([14, 19], [2, 2], [14, 13], 1),
     ],
     truth=lambda *case: [*map(float, by_server(*case))],
     read=_numbers(2, "los tokens sin reuse y con reuse"),
