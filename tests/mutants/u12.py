@@ -117,7 +117,7 @@ MUTANTS = {
         "siempre": wrong(lambda s: s.pages.users[0], says="Deja pasar"),
         "cambia": wrong(empties, says="cambia el servidor"),
         "pocas": wrong(some_pages, says="Rechaza uno bueno"),
-        "sin mirar": wrong(lambda s: 1, says="no prueba nada"),
+        "sin mirar": wrong(lambda s: 1, says="None"),
         "toma": wrong(lambda s: s.pages.release(9), says="ya estaba libre"),
     },
     "12.9": {
