@@ -118,7 +118,7 @@ MUTANTS = {
         "cambia": wrong(empties, says="cambia el servidor"),
         "pocas": wrong(some_pages, says="Rechaza uno bueno"),
         "sin mirar": wrong(lambda s: 1, says="None"),
-        "toma": wrong(lambda s: s.pages.release(9), says="ya estaba libre"),
+        "toma": wrong(lambda s: s.pages.release(7), says="ya estaba libre"),
     },
     "12.9": {
         "uno": wrong(lambda *a: predict(*a)[0], measure, says="2 cosas"),

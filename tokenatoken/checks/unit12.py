@@ -818,13 +818,15 @@ class _NotFree(Pages):
 
 
 class _FreeToo(Pages):
+    room = 10  # con sitio, no tiene otra consecuencia
+
     def release(self, page):
         super().release(page)
         self.free[page] = None
 
     def take(self):
-        for page in [p for p in self.free if self.users[p]]:
-            del self.free[page]
+        last = sorted(self.free, key=lambda page: self.users[page] > 0)
+        self.free = dict.fromkeys(last)
         return super().take()
 
 
@@ -842,6 +844,8 @@ class _Kept(Pages):
 
 
 class _Stale(Pages):
+    room = 10
+
     def take(self):
         key = self.keys.get(next(iter(self.free), None))
         page = super().take()
@@ -926,11 +930,11 @@ HEAD = [1, 2, 3, 4]
 
 def _play(kind, look):
     """Peticiones que comparten, se bifurcan, se cancelan y no caben."""
-    server = Rehearsal(_second, pages=10, size=2, chunk=4, most=4)
-    server.pages = kind(10, 2)
+    server = Rehearsal(_second, size=2, chunk=4, most=4)
+    server.pages = kind(getattr(kind, "room", 8), 2)
     rows = [[*HEAD, 5], [*HEAD, 6, 7], [8, 9, 8], [*HEAD, 5, 5, 5], [3] * 5]
     made = [Request(str(i), ids, 6) for i, ids in enumerate(rows)]
-    events = {0: made[:1], 3: made[1:3], 9: made[3:], 24: made[5:]}
+    events = {0: made[:1], 3: made[1:3], 8: made[3:]}
     for step in range(60):
         try:
             for request in events.get(step, ()):
