@@ -14,6 +14,8 @@ carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
     batch_invariant         los mismos bits, solo o en un lote
     fast · quantize         un forward propio · con menos bits por peso
     speculative             varios tokens por lectura de los pesos
+    pages · scheduler       K y V en páginas · quién pasa en cada paso
+    serving                 muchas peticiones a la vez, cada una la suya
     model/    del archivo al modelo cargado
     show/     figuras y exploradores
     checks/   la corrección de los laboratorios

@@ -135,14 +135,16 @@ def batch_invariant(
     valores dan otros bits. `packed`: reordena los pesos una vez para oneDNN
     (CPU x86; ocupa otro tanto) y suele ser más rápido que sin invarianza.
 
-    Vale para una máquina y unas versiones. En fp32 tampoco importa, en las
-    CPU donde se ha probado, cuántos hilos haya; en 16 bits, sí. Lanza
+    Vale para una máquina y unas versiones, y en 16 bits, para un número de
+    hilos. Usa dos como mucho: con más, hay CPU que reparten las filas de un
+    producto pequeño, y dejan de salir iguales (visto con 16). Lanza
     `ValueError` si el modelo tiene sumas que no pasan por aquí (expertos,
     estado recurrente) o la precisión no se puede fijar.
     """
     _check(model, tile, chunk)
     groups = Groups(tile)
     with ExitStack() as stack:
+        stack.enter_context(_few_threads())
         for module in model.modules():
             if _is_covered(module):
                 stack.enter_context(_fixed(module, packed, groups))
@@ -150,6 +152,16 @@ def batch_invariant(
                 stack.enter_context(_replaced(module, _by_pieces(module)))
         stack.enter_context(_attention_by_chunks(model, groups, chunk))
         yield model
+
+
+@contextmanager
+def _few_threads(most: int = 2):
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, most))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fixed(module, packed: bool, groups):

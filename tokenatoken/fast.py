@@ -81,7 +81,7 @@ def attention(layer, index, x, turn, cache):
         whole = torch.ones(m, n, dtype=torch.bool, device=x.device)
         seen = whole.tril(n - m).repeat(h // g, 1)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    return layer.out(mixed.view(b, h, m, -1).transpose(1, 2).flatten(2))
+    return layer.out(mixed.reshape(b, h, m, -1).transpose(1, 2).flatten(2))
 
 
 def feed_forward(layer, x):

@@ -243,4 +243,4 @@ def test_readme_lists_every_unit():
         assert f"{path.parent.name}/{path.name}" in readme, (
             f"README no lleva a {path}"
         )
-    assert len(re.findall(r"^\| (?:0\d|1[012]) \|", readme, re.M)) == 12
+    assert len(re.findall(r"^\| (?:0\d|1[0123]) \|", readme, re.M)) == 13

@@ -101,6 +101,13 @@ def threads(n):
         torch.set_num_threads(before)
 
 
+def test_two_threads_at_most_and_back():
+    with threads(3):
+        with batch_invariant(tiny_model("llama")):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
+
+
 @pytest.mark.parametrize("name", ["qwen2", "gemma3"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("many", [1, 3])

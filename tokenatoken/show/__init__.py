@@ -27,3 +27,4 @@ from .unit08 import chat_explorer
 from .unit09 import control_explorer
 from .unit10 import company_explorer, split_drawing
 from .unit11 import draft_explorer
+from .unit12 import page_map, server_explorer, timeline
