@@ -29,6 +29,7 @@ CONTROLS = {
     "09_control.ipynb": dict(slider=2, select=1),
     "10_determinismo.ipynb": dict(select=3),
     "11_mas_deprisa.ipynb": dict(select=3),
+    "12_muchas_a_la_vez.ipynb": dict(select=4),
 }
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {

@@ -7,7 +7,10 @@ import random
 import re
 import statistics
 import time
+from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
+from time import perf_counter
 from types import SimpleNamespace
 
 import nbformat
@@ -28,8 +31,11 @@ from tokenatoken import (
     forward,
     generation,
     grammar,
+    pages,
     quantize,
     sampling,
+    scheduler,
+    serving,
     speculative,
 )
 from tokenatoken import text as text_module
@@ -50,6 +56,8 @@ def definitions(notebook: str, *names: str) -> dict:
         math=math,
         DynamicCache=DynamicCache,
         DynamicLayer=DynamicLayer,
+        dataclass=dataclass,
+        field=field,
     )
     for helper in (generation, forward, text_module):
         space |= {k: v for k, v in vars(helper).items() if k[0] != "_"}
@@ -517,3 +525,90 @@ def test_unit11_review_is_the_helpers(seed):
         for review in (UNIT11["review"], speculative.review)
     ]
     assert found[0] == found[1]
+
+
+UNIT12 = definitions(
+    "12_muchas_a_la_vez.ipynb",
+    "Pages",
+    "slots",
+    "PagedLayer",
+    "aim",
+    "keys_of",
+    "find",
+    "own_page",
+    "Request",
+    "prefill_first",
+    "in_turns",
+    "leave",
+    "make_room",
+    "advance",
+    "Scheduler",
+    "Server",
+    "compute",
+    "copy",
+    "Rehearsal",
+)
+UNIT12 |= {"make_cache": make_cache, "pad": torch.nn.functional.pad}
+UNIT12 |= {"sha256": sha256, "perf_counter": perf_counter}
+UNIT12["Server"].compute = UNIT12["compute"]
+UNIT12["Server"].copy = UNIT12["copy"]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
+@pytest.mark.parametrize("policy", ["prefill_first", "in_turns"])
+@pytest.mark.parametrize("room", [7, 30])
+def test_unit12_server_is_the_helpers(name, policy, room):
+    """Los mismos pasos, con los mismos ids, y hasta con poca memoria."""
+    model, made = tiny_model(name), []
+    for kind, server in (
+        (UNIT12["Request"], UNIT12["Server"]),
+        (scheduler.Request, serving.Server),
+    ):
+        options = dict(pages=room, size=3, chunk=4, most=3)
+        chosen = UNIT12[policy] if server is UNIT12["Server"] else None
+        chosen = chosen or getattr(scheduler, policy)
+        one = server(model, policy=chosen, **options)
+        asked = [
+            kind(str(i), random_ids(4 + 2 * i)[0].tolist(), 5)
+            for i in range(4)
+        ]
+        with torch.no_grad():
+            one.run(asked)
+        steps = [(m, names) for _, _, m, names in one.log]
+        made.append((steps, [request.new for request in asked]))
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("room", [9, 40])
+def test_unit12_rehearsal_is_the_helpers(room):
+    made = []
+    for kind, rehearsal, policy in (
+        (UNIT12["Request"], UNIT12["Rehearsal"], UNIT12["in_turns"]),
+        (scheduler.Request, serving.Rehearsal, scheduler.in_turns),
+    ):
+        options = dict(pages=room, size=4, chunk=5, policy=policy)
+        one = rehearsal(lambda rows, m: 0.5 + rows * m, **options)
+        one.run(
+            [kind(str(i), range(i, 9 + 2 * i), 6, 2.0 * i) for i in range(5)]
+        )
+        made.append((one.log, one.now))
+    assert made[0] == made[1]
+
+
+def test_unit12_keys_and_pages_are_the_helpers():
+    ids = random_ids(21)[0].tolist()
+    assert UNIT12["keys_of"](ids, 4) == pages.keys_of(ids, 4)
+    ours, theirs = UNIT12["Pages"](9, 4), pages.Pages(9, 4)
+    for one in ours, theirs:
+        for key in pages.keys_of(ids[:13], 4):
+            page = one.take()
+            one.known[key], one.keys[page] = page, key
+    assert UNIT12["find"](ours, ids) == theirs.find(ids) == [0, 1, 2]
+    tables = [0, 1], [0, 1]
+    copies = [], []
+    for one in ours, theirs:
+        one.share(1)
+    UNIT12["own_page"](ours, tables[0], 1, lambda *a: copies[0].append(a))
+    theirs.own(tables[1], 1, lambda *a: copies[1].append(a))
+    assert tables[0] == tables[1] and copies[0] == copies[1] == [(1, 3)]
+    assert ours.users == theirs.users

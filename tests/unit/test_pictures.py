@@ -20,6 +20,8 @@ from tokenatoken import number, show
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_tokenizer
+from tokenatoken.scheduler import Request, in_turns, prefill_first
+from tokenatoken.serving import Rehearsal
 from tokenatoken.show import (
     boxes,
     charts,
@@ -279,6 +281,7 @@ def made(name: str, tiny) -> ipywidgets.VBox:
         ),
         "company": lambda: show.company_explorer(SMOLLM2, COMPANY, (0, 1)),
         "draft": lambda: show.draft_explorer(SMOLLM2, DRAFTS),
+        "server": lambda: show.server_explorer(SERIES),
     }[name]()
 
 
@@ -347,6 +350,68 @@ def test_draft_says_what_is_accepted(published):
     assert kinds == ["aceptado"] * 3 + ["rechazado", "del modelo"]
 
 
+def series(arrive, most, turn, pages) -> dict:
+    """Dos peticiones con un reloj que cuenta filas y tokens."""
+    server = Rehearsal(
+        lambda rows, m: 0.1 * rows + 0.01 * m,
+        pages=pages,
+        size=4,
+        most=most,
+        chunk=turn,
+        policy=in_turns if turn == 4 else prefill_first,
+        reuse=False,
+    )
+    made = [Request("a", range(9), 6), Request("b", range(7), 4, arrive)]
+    server.run(made)
+    ends = [end for _, end, *_ in server.log]
+    return {
+        "llegan": str(arrive),
+        "a la vez": most,
+        "turno": "trozos" if turn == 4 else "entero",
+        "páginas": pages,
+        "log": server.log,
+        "arrivals": {r.name: r.arrival for r in made},
+        "used": [[0, ends[0], 3], [ends[0], ends[-1], 3], [0, 1, pages]],
+        "facts": {"TTFT, ms": 1000 * made[1].times[0] + most},
+    }
+
+
+SERIES = [
+    series(arrive, most, turn, pages)
+    for arrive in (0.0, 0.3)
+    for most in (1, 2)
+    for turn in (64, 4)
+    for pages in (4, 6)
+]
+
+
+def test_the_server_says_who_waits(published):
+    with pytest.raises(ValueError, match="una serie"):
+        show.server_explorer([])
+    box = show.server_explorer(SERIES)
+    knobs, facts, drawing = box.children
+    assert "1 a la vez; llegan 0.0" in drawing.value
+    assert "como mucho, 4 de 4 ocupadas" in drawing.value
+    knobs.children[3].value = 6
+    assert "6 de 6 ocupadas" in drawing.value
+    states = published[0][0][0][STATES]["states"]
+    arrival, *parts = states[0]["rows"]["a"]
+    assert arrival == 0.0 and [kind for *_, kind in parts] == [
+        "lee su prompt",
+        "escribe",
+    ]
+    assert len(states[0]["used"]) == 2  # lo seguido, junto
+
+
+def test_a_timeline_and_a_map_of_pages():
+    log = [(0.0, 1.0, 5, ["a"]), (1.0, 1.5, 1, ["a", "b"])]
+    picture = show.timeline(log, {"a": 0.0, "b": 0.5}, "Título")
+    said = "a: llega en 0,0, escribe desde 1,0 y acaba en 1,5 s"
+    assert said in picture.text
+    pages = show.page_map({"a": [0, 2], "b": [2, 3]}, 5, "Mapa")
+    assert "2: a, b" in pages.text and "libres, 2" in pages.text
+
+
 MOVES = {
     "tokens": [("text", "peluche"), ("vocabulary", "MiniLM"), ("price", 9.0)],
     "attention": [("layer", 0), ("head", 0)],
@@ -372,6 +437,8 @@ MOVES = {
     "control": [("form", "cifras"), ("temperature", 2), ("budget", 12)],
     "company": [("prompt", 1), ("precision", "float32"), ("batch", 8)],
     "draft": [("prompt", "Cuenta"), ("draft", "modelo"), ("k", 4)],
+    "server": [("arrive", "0.3"), ("most", 2), ("turn", "trozos")]
+    + [("pages", 6)],
 }
 
 
