@@ -118,6 +118,9 @@ def curves(
         if log:
             d.axes.set_xscale("log")
             plain_log(d.axes.xaxis)
+            if len(x) < 8:
+                d.axes.set_xticks(x, map(short, x))
+                d.axes.minorticks_off()
         elif all(isinstance(value, int) for value in x):
             d.axes.xaxis.get_major_locator().set_params(integer=True)
         d.axes.set(xlabel=xlabel, ylabel=ylabel)
