@@ -359,6 +359,32 @@ def ladder(repeats: int) -> tuple[list, dict]:
     return rows, data
 
 
+def serving(repeats: int) -> tuple[list, dict]:
+    """8 peticiones a la vez (unidad 12): frente a una a una y a
+    `generate_batch`, y lo que cuestan las páginas."""
+    from tokenatoken.model import load_model
+
+    from .serving import DTYPES, peers
+
+    model, tokenizer = load_model()
+    rows, data = [], {}
+    for dtype, kind in DTYPES.items():
+        found = data[dtype] = peers(model.to(kind), tokenizer, laps=repeats)
+        ours, goal = found["seconds"]["páginas"], found["new"]
+        goals = {"una a una": "≥ 3 ×" if dtype == "float32" else "≥ 5 ×"}
+        goals["generate_batch"] = "≥ 2 ×"
+        for name, wanted in goals.items():
+            value = medians(found["seconds"][name], ours)
+            what = f"{dtype}, 8 × {goal} tokens: {name} / páginas"
+            rows.append((what, f"{value:.2f} ×", wanted))
+        for n, pair in found["overhead"].items():
+            value = statistics.median(pair["páginas"])
+            value /= statistics.median(pair["seguida"])
+            what = f"  páginas / caché seguida, {n} tokens"
+            rows.append((what, f"{value:.3f} ×", "≤ 1.05 ×"))
+    return rows, data
+
+
 def loading(where: list[str], gguf: Path, repeats: int) -> tuple:
     """Segundos de cada carga, sin importar nada y de principio a fin."""
     orders = {
@@ -444,6 +470,7 @@ def main() -> None:
         constrained=constrained,
         invariance=invariance,
         ladder=ladder,
+        serving=serving,
         notebooks=walls,
     )
     options.add_argument("--only", choices=parts, help="una de las partes")

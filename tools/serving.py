@@ -42,6 +42,7 @@ ROWS, PIECES = (1, 2, 3, 4, 6, 8, 12, 16), (8, 16, 32, 64, 128, 256, 512)
 BEFORE, LAPS = 128, 7  # tokens ya guardados, vueltas
 LIMITS = 60, 12, 24, 40, 16, 50, 32, 20, 8, 36  # tokens nuevos, por turnos
 PER_SECOND = 2  # llegadas sueltas
+NEW = {"float32": 32, "bfloat16": 96}  # tokens de cada rival
 
 
 def tables(rows: int, tokens: int, size: int = 16) -> list[torch.Tensor]:
@@ -181,9 +182,10 @@ def equality(model, tokenizer) -> dict:
     return found
 
 
-def peers(model, tokenizer, new: int = 32) -> dict:
-    """8 peticiones de `new` tokens: una a una, con `generate_batch`, y aquí;
-    y un paso de las 8 con páginas y sin ellas. Segundos de tres vueltas."""
+def peers(model, tokenizer, laps: int = 3) -> dict:
+    """8 peticiones de los mismos tokens: una a una, con `generate_batch`, y
+    aquí; y un paso de las 8 con páginas y sin ellas. Segundos por vuelta."""
+    new = NEW[str(model.dtype).removeprefix("torch.")]
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
     asks = asked(tokenizer, new)[:8]
     prompts = [r.ids for r in asks]
@@ -211,7 +213,7 @@ def peers(model, tokenizer, new: int = 32) -> dict:
 
     ways = {"una a una": solo, "generate_batch": theirs, "páginas": ours}
     found, texts = {name: [] for name in ways}, {}
-    for _ in tqdm(range(3), desc="rivales"):
+    for _ in tqdm(range(laps), desc="rivales"):
         for name, way in ways.items():
             start = time.perf_counter()
             texts[name] = way()

@@ -543,6 +543,8 @@ UNIT12 = definitions(
     "make_room",
     "advance",
     "Scheduler",
+    "admit",
+    "step",
     "Server",
     "compute",
     "copy",
@@ -550,8 +552,10 @@ UNIT12 = definitions(
 )
 UNIT12 |= {"make_cache": make_cache, "pad": torch.nn.functional.pad}
 UNIT12 |= {"sha256": sha256, "perf_counter": perf_counter}
-UNIT12["Server"].compute = UNIT12["compute"]
-UNIT12["Server"].copy = UNIT12["copy"]
+for name in ("admit", "step"):
+    setattr(UNIT12["Scheduler"], name, UNIT12[name])
+for name in ("compute", "copy"):
+    setattr(UNIT12["Server"], name, UNIT12[name])
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])

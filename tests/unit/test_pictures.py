@@ -406,7 +406,7 @@ def test_the_server_says_who_waits(published):
 def test_a_timeline_and_a_map_of_pages():
     log = [(0.0, 1.0, 5, ["a"]), (1.0, 1.5, 1, ["a", "b"])]
     picture = show.timeline(log, {"a": 0.0, "b": 0.5}, "Título")
-    said = "a: llega en 0,0, escribe desde 1,0 y acaba en 1,5 s"
+    said = "a: llega en 0,0, escribe desde 1,0 y acaba en 1,5;"
     assert said in picture.text
     pages = show.page_map({"a": [0, 2], "b": [2, 3]}, 5, "Mapa")
     assert "2: a, b" in pages.text and "libres, 2" in pages.text

@@ -60,7 +60,7 @@ def gantt(rows: dict, title: str, longest: float = 0.0) -> Canvas:
         first = written[0][0] if written else last
         said.append(
             f"{name}: llega en {number(arrival, 1)}, escribe desde "
-            f"{number(first, 1)} y acaba en {number(last, 1)} s"
+            f"{number(first, 1)} y acaba en {number(last, 1)}"
         )
     for tick in range(5):
         x = LEFT + (RIGHT - LEFT) * tick / 4
@@ -68,7 +68,7 @@ def gantt(rows: dict, title: str, longest: float = 0.0) -> Canvas:
         canvas.text(x, canvas.height + 14, words, 18)
     canvas.height += 34
     legend(canvas, COLORS)
-    canvas.about = f"{title}. " + "; ".join(said)
+    canvas.about = f"{title}. En segundos: " + "; ".join(said)
     return canvas
 
 
