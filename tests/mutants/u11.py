@@ -76,9 +76,11 @@ MUTANTS = {
         "de más": wrong(
             lambda ids, k: [ids[0, 0].item()] * (k + 1), says="recorta"
         ),
-        "inventa": wrong(lambda ids, k: [7777], says="no está en el texto"),
+        "inventa": wrong(
+            lambda ids, k: [7777][:k], says="no está en el texto"
+        ),
         "un texto": wrong(lambda ids, k: "abc", says="una lista"),
-        "uno": wrong(lambda ids, k: propose(ids, 1), says="lecturas"),
+        "uno": wrong(lambda ids, k: propose(ids, min(k, 1)), says="lecturas"),
         "el último": wrong(
             lambda ids, k: ids[0, -1:].tolist() * k, says="lecturas"
         ),
@@ -100,7 +102,7 @@ MUTANTS = {
     },
     "11.6": {
         "sí": wrong(lambda q: True, says="sin llamar"),
-        "otro": wrong(compares, says="negativo"),
+        "otro": wrong(compares, says="otro cuantizador"),
         "no": wrong(
             lambda q: by_library(q(torch.ones(4), 4, 4), 4, 3), says="lanza"
         ),
