@@ -22,6 +22,7 @@ from .kit import (
     call,
     exercise,
     expect,
+    number,
     put_to_test,
     say,
     tensor,
@@ -210,9 +211,13 @@ exercise(
 # 11.2
 
 
-def head_size(config):
-    size = getattr(config, "head_dim", None)
-    return size or config.hidden_size // config.num_attention_heads
+def head_size(config, default=None):
+    size = getattr(config, "head_dim", default)
+    return size or _divided(config)
+
+
+def _divided(config):
+    return config.hidden_size // config.num_attention_heads
 
 
 def longest(
@@ -278,12 +283,9 @@ def _cards():
 
 
 def _tokens(value, *_):
-    kinds = torch.Tensor | np.ndarray
-    if isinstance(value, kinds) and math.prod(value.shape) == 1:
-        value = value.item()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return as_int(value, "Los tokens son enteros: da el número que cabe.")
+    value = number(value)
+    expect(value.is_integer(), "Los tokens son enteros: da los que caben.")
+    return int(value)
 
 
 def _times(size=1, head=head_size):
@@ -313,19 +315,12 @@ exercise(
                 slip(each=_times(size)) for size in (1 / 4, 1 / 2, 2, 8)
             ],
             "Mira head_dim en la configuración: no siempre es hidden_size "
-            "entre las cabezas.": slip(
-                each=_times(
-                    head=lambda c: c.hidden_size // c.num_attention_heads
-                )
-            ),
+            "entre las cabezas.": slip(each=_times(head=_divided)),
             "A la configuración le puede faltar head_dim: entonces es "
             "hidden_size entre las cabezas de query.": [
-                slip(each=_times(head=head))
-                for head in (
-                    lambda c: c.head_dim,
-                    lambda c: getattr(c, "head_dim", 64),
-                    lambda c: getattr(c, "head_dim", 128),
-                )
+                slip(each=_times(head=lambda c: c.head_dim)),
+                slip(each=_times(head=partial(head_size, default=64))),
+                slip(each=_times(head=partial(head_size, default=128))),
             ],
             "Cuenta las cabezas de K y V, que son menos que las de query.": (
                 slip(each=_all_heads)
@@ -609,10 +604,7 @@ exercise(
         traps={
             "Texto a texto, lo mismo que lookup: ¿en cuál propone mal, o "
             "propone poco? Las filas de la tabla comparten cinco tokens.": [
-                lookup,
-                partial(propose, most=3, wrap=False),
-                partial(lookup, most=4),
-                partial(lookup, most=5),
+                partial(lookup, most=most) for most in (3, 4, 5)
             ],
             "Con una cola de un token casi todo parece repetido: mira si la "
             "coincidencia es más larga.": [
@@ -958,11 +950,6 @@ def _constant(parts):
     return (low == high) & (low != 0)
 
 
-def _some_zeros(parts):
-    zero = parts == 0
-    return zero.any(-1, keepdim=True) & ~zero.all(-1, keepdim=True)
-
-
 GOOD = {
     "cuenta desde el menor": by_library,
     "va en 64 bits": half_up,
@@ -1013,7 +1000,10 @@ BAD = {
     ),
     "deja los ceros en una diezmilésima": (
         "Los ceros tienen que ser 0 de verdad: compáralos sin tolerancia.",
-        _when(_some_zeros, lambda near: near + 1e-4 * (near == 0)),
+        _when(
+            lambda p: (p == 0).float().std(-1, keepdim=True) > 0,
+            lambda near: near + 1e-4 * (near == 0),
+        ),
     ),
     "usa un valor de más": (
         "Cuenta los valores distintos de cada grupo, con grupos en los que "
@@ -1196,8 +1186,7 @@ def size(sizes, chosen) -> float:
 
 
 def frontier(damage, sizes, budget, most=False) -> list[int]:
-    """El mejor reparto: de cada gasto, el menor daño, capa a capa. Con `most`,
-    el de mayor gasto."""
+    """De cada gasto, el menor daño; y de todos, o del mayor gasto, el mejor."""
     best = {0: (0.0, [])}  # bits gastados → daño y reparto
     for row, n in zip(damage, sizes):
         grown = {}
@@ -1318,22 +1307,17 @@ exercise(
             "El voraz no vuelve atrás: a veces compensa dar menos a una capa "
             "para que quepa otra.": [
                 marginal,
-                lambda *case: min(
-                    (marginal(*case), by_gain(*case)),
-                    key=partial(total, case[0]),
+                lambda d, *a: min(
+                    marginal(d, *a), by_gain(d, *a), key=partial(total, d)
                 ),
-                lambda damage, sizes, budget: (
-                    frontier if len(sizes) < 7 else marginal
-                )(damage, sizes, budget),
+                lambda d, s, b: (frontier if len(s) < 7 else marginal)(
+                    d, s, b
+                ),
             ],
             "Lo que baja el daño hay que dividirlo entre lo que cuesta: las "
             "capas no pesan lo mismo.": by_gain,
-            "Los 8 bits también están en la tabla.": (
-                lambda damage, sizes, budget: frontier(
-                    [{b: row[b] for b in BITS[:-1]} for row in damage],
-                    sizes,
-                    budget,
-                )
+            "Los 8 bits también están en la tabla.": lambda d, *a: frontier(
+                [{b: row[b] for b in BITS[:-1]} for row in d], *a
             ),
             "Gastar más no siempre daña menos: quédate con el menor daño de "
             "los que caben.": partial(frontier, most=True),
@@ -1343,20 +1327,12 @@ exercise(
                 partial(by_budget, measure=lambda *sizes: 400),
             ],
             "El presupuesto es en bytes, y los pesos, en bits: ocho por "
-            "byte.": [
-                lambda damage, sizes, budget: frontier(
-                    damage, sizes, 8 * budget
-                ),
-            ],
+            "byte.": lambda d, s, b: frontier(d, s, 8 * b),
             "Cuentas los bits de cada capa como si todas pesaran lo mismo.": (
-                lambda damage, sizes, budget: frontier(
-                    damage,
-                    [1] * len(sizes),
-                    budget * len(sizes) / sum(sizes),
-                )
+                lambda d, s, b: frontier(d, [1] * len(s), b * len(s) / sum(s))
             ),
             "Gastas lo menos posible, y sobra presupuesto: cada byte puede "
-            "bajar el daño.": lambda damage, sizes, budget: [2] * len(sizes),
+            "bajar el daño.": lambda d, s, b: [2] * len(s),
         },
         rights=[frontier, by_budget],
     ),
