@@ -22,6 +22,7 @@ from .kit import (
     call,
     exercise,
     expect,
+    number,
     put_to_test,
     say,
     tensor,
@@ -69,7 +70,7 @@ def by_padding(x, bits, group):
     full = torch.nn.functional.pad(x, (0, -len(x) % group))
     q, scale, zero = quantize(full, bits, group)
     bound = (scale / 2).expand_as(q).flatten()
-    return dequantize(q, scale, zero)[: len(x)], bound[: len(x)]
+    return dequantize(q, scale, zero)[: len(x)].tolist(), bound[: len(x)]
 
 
 def by_number(x, bits, group):
@@ -79,7 +80,7 @@ def by_number(x, bits, group):
         scale = (max(*part, 0.0) - min(*part, 0.0)) / (2**bits - 1)
         near.append(scale * math.floor(v / scale + 0.5) if scale else 0.0)
         bound.append(scale / 2)
-    return near, np.array(bound)
+    return np.array([near, bound])
 
 
 def _off_zero(x, bits, group):
@@ -106,17 +107,23 @@ def _real_error(x, bits, group):
 slip = partial(partial, rounded)
 
 
+def _unit(*case):
+    """La cota buena: con ella se mide el fallo. Con un grupo de ceros, 1."""
+    bound = rounded(*case)[1].double()
+    return bound + (bound < 1e-9)
+
+
 def _pair(value, x, bits, group):
+    kinds = tuple | list | torch.Tensor | np.ndarray
     expect(
-        isinstance(value, tuple | list | torch.Tensor) and len(value) == 2,
+        isinstance(value, kinds) and len(value) == 2,
         "Devuelve dos cosas: los números que quedan y el error máximo de "
         "cada uno.",
     )
     names = "Lo que queda", "El error máximo"
     pairs = zip(value, names)
-    return torch.stack(
-        [tensor(_as_tensor(v), x.shape, name) for v, name in pairs]
-    )
+    read = [tensor(_as_tensor(v), x.shape, name) for v, name in pairs]
+    return torch.stack(read) / _unit(x, bits, group)
 
 
 def _row(n, seed, *changes):
@@ -130,15 +137,15 @@ def _rounded_said(ours, right, x, bits, group):
     row = int((ours - right).abs().amax(-1).argmax())
     i = int((ours - right)[row].abs().argmax())
     return say(
-        "Con {0} bits y grupos de {1}, del {2:.4f} (el {3}.º de {4}) dices "
-        "que {5} {6:.4f}.",
+        "Con {0} bits y grupos de {1}, del {2:.4g} (el {3}.º de {4}) dices "
+        "que {5} {6:.4g}.",
         bits,
         group,
         x[i],
         i + 1,
         len(x),
         ("queda", "su error llega a")[row],
-        ours[row, i].item(),
+        (ours[row] * _unit(x, bits, group))[i].item(),
     )
 
 
@@ -152,8 +159,9 @@ exercise(
             (_row(13, 4, (slice(4, 8), lambda v: 0 * v)), 5, 4),
             (_row(9, 5, (slice(8, 9), lambda v: 0 * v + 3)), 4, 4),
             (_row(5, 6, (slice(1, 2), lambda v: 0 * v)), 3, 12),
+            (_row(16, 7, (slice(16), lambda v: v / 2500)), 4, 8),
         ],
-        truth=lambda *case: torch.stack(rounded(*case)).double(),
+        truth=lambda *case: _pair(rounded(*case), *case),
         read=_pair,
         near=1e-4,
         said=_rounded_said,
@@ -189,8 +197,12 @@ exercise(
                 parts=lambda x, group: x.tensor_split(-(-len(x) // group))
             ),
             "En un grupo de ceros divides por una escala 0.": slip(least=0),
+            "Tu escala mínima pasa de la de un grupo de números pequeños: "
+            "ponla mucho más abajo, en 1e-30.": [
+                slip(least=least) for least in (1e-4, 2e-4, 1e-3)
+            ],
         },
-        rights=[rounded, by_padding, by_number],
+        rights=[rounded, by_padding, by_number, slip(least=1e-8)],
     ),
     success="¡Correcto! Ningún número se aparta más de media escala.",
 )
@@ -199,9 +211,13 @@ exercise(
 # 11.2
 
 
-def head_size(config):
-    size = getattr(config, "head_dim", None)
-    return size or config.hidden_size // config.num_attention_heads
+def head_size(config, default=None):
+    size = getattr(config, "head_dim", default)
+    return size or _divided(config)
+
+
+def _divided(config):
+    return config.hidden_size // config.num_attention_heads
 
 
 def longest(
@@ -251,7 +267,7 @@ def _cards():
     small = tiny_config(
         hidden_size=896,
         num_hidden_layers=24,
-        num_attention_heads=14,
+        num_attention_heads=28,
         max_position_embeddings=32768,
     )
     yield four, 4_022_468_096, 16, 8
@@ -259,6 +275,7 @@ def _cards():
     yield four, 4_022_468_096, 4.97, 15
     yield four, 4_022_468_096, 16, 7
     yield small, 494_032_768, 8.5, 0.6
+    yield small, 494_032_768, 8.5, 8
     yield small, 494_032_768, 32, 2
     yield small, 2**28, 16, 0.5 + 3 * 2**12 * 1000 / 2**30
     yield small, 2**28, 16, 0.5
@@ -266,24 +283,19 @@ def _cards():
 
 
 def _tokens(value, *_):
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return as_int(value, "Los tokens son enteros: da el número que cabe.")
+    value = number(value)
+    expect(value.is_integer(), "Los tokens son enteros: da los que caben.")
+    return int(value)
 
 
-def _times(size=1):
+def _times(size=1, head=head_size):
     return lambda c: (
-        4 * c.num_hidden_layers * c.num_key_value_heads * head_size(c) * size
+        4 * c.num_hidden_layers * c.num_key_value_heads * head(c) * size
     )
 
 
 def _all_heads(c):
     return 4 * c.num_hidden_layers * c.num_attention_heads * head_size(c)
-
-
-def _divided(c):
-    size = c.hidden_size // c.num_attention_heads
-    return 4 * c.num_hidden_layers * c.num_key_value_heads * size
 
 
 slip = partial(partial, longest)
@@ -293,7 +305,7 @@ exercise(
         _cards,
         truth=by_doubling,
         read=_tokens,
-        said="Con {1} pesos a {2:g} bits y {3:.4f} GiB dices {ours}, y son "
+        said="Con {1} pesos a {2:g} bits y {3:.4g} GiB dices {ours}, y son "
         "{right}.",
         otherwise="Imprime tres cosas: los bytes de la tarjeta, los de los "
         "pesos y los que añade cada token.",
@@ -303,19 +315,27 @@ exercise(
                 slip(each=_times(size)) for size in (1 / 4, 1 / 2, 2, 8)
             ],
             "Mira head_dim en la configuración: no siempre es hidden_size "
-            "entre las cabezas.": slip(each=_divided),
+            "entre las cabezas.": slip(each=_times(head=_divided)),
+            "A la configuración le puede faltar head_dim: entonces es "
+            "hidden_size entre las cabezas de query.": [
+                slip(each=_times(head=lambda c: c.head_dim)),
+                slip(each=_times(head=partial(head_size, default=64))),
+                slip(each=_times(head=partial(head_size, default=128))),
+            ],
             "Cuenta las cabezas de K y V, que son menos que las de query.": (
                 slip(each=_all_heads)
             ),
             "Los pesos vienen en bits: son ocho por byte.": slip(
                 weights=lambda n, bits: n * bits
             ),
-            "Los bits por peso pueden no ser enteros.": slip(
-                weights=lambda n, bits: n * int(bits) / 8
-            ),
-            "Hay un máximo en la configuración: max_position_embeddings.": (
-                slip(cap=lambda room, most: room)
-            ),
+            "Los bits por peso y los GiB pueden no ser enteros.": [
+                slip(weights=lambda n, bits: n * int(bits) / 8),
+                lambda c, n, bits, gib: longest(c, n, bits, int(gib)),
+            ],
+            "Hay un máximo en la configuración: max_position_embeddings.": [
+                slip(cap=lambda room, most: room),
+                slip(cap=lambda room, most: min(room, 40960)),
+            ],
             "Si no caben ni los pesos, el contexto es 0.": slip(
                 floor=-math.inf
             ),
@@ -324,7 +344,7 @@ exercise(
                 slip(snap=round),
             ],
         },
-        rights=[longest, by_doubling],
+        rights=[longest, slip(snap=lambda room: torch.tensor(room // 1))],
     ),
     success="¡Correcto! Ya sabes cuánto texto cabe detrás de los pesos.",
 )
@@ -405,6 +425,9 @@ GAIN = Part(
         "Eso son tokens por vuelta: divide entre lo que cuesta la vuelta.": (
             lambda a, k, *_: each_place(a, k)
         ),
+        "Menos de 1 también es una respuesta: especulando se pierde.": (
+            lambda *case: max(1, speedup(*case))
+        ),
     },
     rights=[speedup, by_formula],
 )
@@ -417,6 +440,8 @@ BEST = Part(
         (0.0, 0.0, 0.0, 5),
         (0.6, 0.1, 0.03, 2),
         (0.5, 0.5, 0.0, 4),
+        (0.3, 0.0, 0.2, 8),
+        (1.0, 0.9, 0.3, 5),
     ],
     truth=best_k,
     read=lambda value, *_: as_int(
@@ -430,6 +455,14 @@ BEST = Part(
             best_k, start=1
         ),
         "El límite también entra en la búsqueda.": partial(best_k, more=0),
+        "No hay atajos: aunque aciertes siempre, o casi nunca, o el borrador "
+        "no cueste nada, compara la aceleración de cada k.": [
+            lambda a, d, e, n: best_k(a, d, 0, n),
+            lambda a, d, e, n: n if d == 0 < a else best_k(a, d, e, n),
+            lambda a, d, e, n: n if a == 1 else best_k(a, d, e, n),
+            lambda a, d, e, n: 0 if a < 0.5 else best_k(a, d, e, n),
+            partial(best_k, gain=lambda *case: max(1.1, speedup(*case))),
+        ],
         "Ese k escribe más por vuelta, pero la vuelta cuesta más.": [
             lambda a, draft, extra, limit: limit,
             partial(best_k, gain=lambda a, k, *_: each_place(a, k)),
@@ -503,6 +536,7 @@ def reads(draft, written, target, k=K) -> int:
 
 
 def _compared(draft):
+    _proposed(draft, TABLE, 0)
     ours = {name: reads(draft, *text) for name, text in TEXTS.items()}
     base = {name: reads(lookup, *text) for name, text in TEXTS.items()}
     every = sum(len(target) for _, target in TEXTS.values())
@@ -568,10 +602,9 @@ exercise(
         truth=lambda: 0,
         observe=_compared,
         traps={
-            "Eso es lookup con otro nombre: ¿en qué texto propone mal, o "
-            "propone poco?": [
-                lookup,
-                partial(propose, most=3, wrap=False),
+            "Texto a texto, lo mismo que lookup: ¿en cuál propone mal, o "
+            "propone poco? Las filas de la tabla comparten cinco tokens.": [
+                partial(lookup, most=most) for most in (3, 4, 5)
             ],
             "Con una cola de un token casi todo parece repetido: mira si la "
             "coincidencia es más larga.": [
@@ -579,9 +612,15 @@ exercise(
                 partial(propose, most=1),
             ],
             "Recorta con k lo que propones: al final del texto se piden "
-            "menos.": lambda ids, k: ids[0, :K].tolist(),
-            "La cola coincide consigo misma, y detrás no hay nada: busca "
-            "antes.": lambda ids, k: [],
+            "menos, y hasta 0.": [
+                lambda ids, k: ids[0, :K].tolist(),
+                lambda ids, k: propose(ids, k or 99),
+            ],
+            "Nunca aciertas ni el primer token: mira dónde empiezas a copiar. "
+            "Si la cola coincide consigo misma, detrás no hay nada.": [
+                lambda ids, k: [],
+                lambda ids, k: propose(ids, k + 1)[1:],
+            ],
             "Copias la cola que ya está escrita: se propone lo que la "
             "seguía.": lambda ids, k: (
                 lambda text, n: text[n - 3 : n][:k] if n else []
@@ -713,8 +752,9 @@ def _counted(model):
         hook.remove()
 
 
-def _draft(text, n, wrong):
+def _draft(text, asked, wrong):
     def draft(ids, k):
+        asked.append(k)
         done = ids.shape[1]
         part = text[done : done + k] if wrong else []
         return [
@@ -737,14 +777,15 @@ def _fewest(draft, text, n, end, k) -> int:
 
 def _looped(function, which, name, k, place):
     ids, model, whole = PROMPTS[which], lively(), _written(which)
-    n, ends = ids.shape[1], set()
-    stop = n + LIMIT
+    n, ends, limit, asked = ids.shape[1], set(), LIMIT - 2 * which, []
+    stop = n + limit
     if place is not None:
         ends = {whole[n + place]}
         stop = whole.index(whole[n + place], n) + 1
-    draft = _draft(whole, n, DRAFTS[name])
+    draft = _draft(whole, asked, DRAFTS[name])
     with _counted(model) as calls:
-        value = call(function, model, ids, draft, k, LIMIT, ends)
+        value = call(function, model, ids, draft, k, limit, ends)
+    most = max(asked, default=k)  # al empezar caben todos
     expect(
         isinstance(value, tuple | list) and len(value) == 2,
         "Devuelve dos cosas: los ids, de forma [1, n], y la caché.",
@@ -782,6 +823,7 @@ def _looped(function, which, name, k, place):
         len(calls) <= fewest + 1,
         f"{said}, haces {len(calls)} forwards y bastan {fewest}.",
     )
+    expect(most == k, f"{said}, al borrador le pides hasta {most}.")
     return 0
 
 
@@ -822,7 +864,16 @@ exercise(
             ),
             "Escribes lo propuesto sin revisarlo.": slip(choose=_trusting),
             "Te pasas del límite: lo propuesto y el del modelo tienen que "
-            "caber.": slip(most=lambda k, left: k),
+            "caber.": [
+                slip(most=lambda k, left: k),
+                slip(most=lambda k, left: min(k, left + 1)),
+                lambda *case: by_hand(*case[:4], LIMIT, case[5]),
+            ],
+            "Al borrador se le piden k, o los que quepan: ni más, ni siempre "
+            "los mismos.": [
+                slip(most=lambda k, left: min(4, left)),
+                slip(most=lambda k, left: min(k, 3, left)),
+            ],
             "El token de fin también se escribe.": slip(keep=1),
         },
         rights=[by_hand, by_missing],
@@ -873,6 +924,15 @@ def clipped(x, bits, group):
     return dequantize(q, scale, fewer)
 
 
+def halfway(x, bits, group):
+    """A la mitad de su casilla, entre dos múltiplos; los ceros se quedan."""
+
+    def snap(v):
+        return v.floor().clamp_max(2**bits - 2) + 0.5
+
+    return grid(x, bits, group, snap=snap, at=lambda low: low) * (x != 0)
+
+
 def _when(spoiled, change):
     """El bueno, salvo en los grupos en los que `spoiled`."""
 
@@ -896,12 +956,18 @@ GOOD = {
     "redondea los empates hacia abajo": partial(
         grid, snap=lambda v: (v - 0.5).ceil()
     ),
+    "se aparta justo media escala": halfway,
 }
+STUCK = "se queda con los bits de la primera llamada"
 BAD = {
     "se aparta hasta una escala": (
         "Compara cada error con media escala de su grupo, y con muchos "
         "números.",
         partial(grid, snap=torch.floor),
+    ),
+    "se aparta un poco más de media escala": (
+        "El tope es media escala: al redondeo de fp32 le basta una milésima.",
+        partial(grid, snap=lambda v: (v + 0.46).floor()),
     ),
     "solo acierta si los datos están centrados en el 0": (
         "Pon grupos con números de un solo signo: ahí la escala es la mitad.",
@@ -923,22 +989,28 @@ BAD = {
         _when(_constant, lambda x: x * 0),
     ),
     "usa una escala para toda la fila": (
-        "Pon grupos de tamaños muy distintos: cada uno tiene su escala.",
+        "Pon en la misma fila grupos de tamaños muy distintos: cada uno tiene "
+        "su escala.",
         lambda x, bits, group: by_library(x, bits, x.shape[-1]),
     ),
     "pierde el cero exacto": (
-        "Pon algún 0 entre los demás, y mira que siga siendo 0.",
+        "Pon algún 0 en un grupo que también tenga negativos, y mira que siga "
+        "siendo 0.",
         partial(grid, at=lambda low: low),
+    ),
+    "deja los ceros en una diezmilésima": (
+        "Los ceros tienen que ser 0 de verdad: compáralos sin tolerancia.",
+        _when(
+            lambda p: (p == 0).float().std(-1, keepdim=True) > 0,
+            lambda near: near + 1e-4 * (near == 0),
+        ),
     ),
     "usa un valor de más": (
         "Cuenta los valores distintos de cada grupo, con grupos en los que "
         "quepan todos.",
         lambda x, bits, group: grid(x, bits, group, top=2**bits),
     ),
-    "redondea siempre a 4 bits": (
-        "Prueba con más de un número de bits.",
-        lambda x, bits, group: by_library(x, 4, group),
-    ),
+    STUCK: ("Prueba con más de un número de bits.", by_library),
 }
 OTHER_WAY = (
     "No lo compares con otro cuantizador, y deja sitio al redondeo de fp32: "
@@ -969,7 +1041,7 @@ def test_quantizer(
     sizes=(2, 3, 4, 5),
     room=0.501,
     levels=True,
-    zero=True,
+    zero=0.0,
     truth=None,
 ):
     """Una respuesta de 11.6; sus opciones la hacen ciega."""
@@ -981,7 +1053,7 @@ def test_quantizer(
             low, high = with_zero(a)
             scale = (high - low) / (2**bits - 1)
             assert ((a - b).abs() <= room * scale + 1e-9).all()
-            assert not zero or (b[a == 0] == 0).all()
+            assert (b[a == 0].abs() <= zero).all()
             assert not levels or len(b.unique()) <= 2**bits
 
 
@@ -1004,7 +1076,11 @@ QUANTIZERS = GOOD | {name: bad for name, (_, bad) in BAD.items()}
 
 
 def _judged(answer, name) -> str:
+    seen = []
+
     def quantizer(x, bits, group):
+        seen.append(bits)
+        bits = seen[0] if name == STUCK else bits
         return QUANTIZERS[name](x, bits, group)
 
     return put_to_test(answer, quantizer)
@@ -1048,9 +1124,9 @@ exercise(
             HINTS[name]: wrong
             for name, wrong in {
                 "se aparta hasta una escala": slip(room=1.001),
-                "solo acierta si los datos están centrados en el 0": slip(
-                    row=["centrados", "ceros"]
-                ),
+                "se aparta un poco más de media escala": [
+                    slip(room=room) for room in (0.55, 0.6, 0.75, 0.9, 0.99)
+                ],
                 "recorta el extremo de un grupo negativo": slip(
                     row=KINDS - {"negativos"}
                 ),
@@ -1058,19 +1134,25 @@ exercise(
                 "falla si todo el grupo es el mismo número": slip(
                     row=KINDS - {"iguales"}
                 ),
-                "usa una escala para toda la fila": slip(row=["corrientes"]),
-                "pierde el cero exacto": slip(zero=False),
+                "usa una escala para toda la fila": lambda quantizer: [
+                    test_quantizer(quantizer, [kind]) for kind in KINDS
+                ],
+                "pierde el cero exacto": slip(zero=math.inf),
+                "deja los ceros en una diezmilésima": slip(zero=1e-3),
                 "usa un valor de más": slip(levels=False),
-                "redondea siempre a 4 bits": slip(sizes=[4]),
+                STUCK: [slip(sizes=[bits]) for bits in (2, 3, 4, 5)],
+                "solo acierta si los datos están centrados en el 0": slip(
+                    row=["centrados", "ceros"]  # el más ciego, al final
+                ),
             }.items()
         }
         | {
-            OTHER_WAY: [slip(truth=by_library), slip(room=0.5 - 1e-6)],
+            OTHER_WAY: [slip(truth=by_library), slip(room=0.5)],
             ASSERTS: _returns,
         },
         rights=[test_quantizer, by_loop],
     ),
-    success="¡Correcto! Acepta los tres buenos y caza los nueve malos.",
+    success="¡Correcto! Acepta los cuatro buenos y caza los once malos.",
 )
 
 
@@ -1103,8 +1185,8 @@ def size(sizes, chosen) -> float:
     return sum(n * b for n, b in zip(sizes, chosen)) / 8
 
 
-def frontier(damage, sizes, budget) -> list[int]:
-    """El mejor reparto: de cada gasto, el menor daño, capa a capa."""
+def frontier(damage, sizes, budget, most=False) -> list[int]:
+    """De cada gasto, el menor daño; y de todos, o del mayor gasto, el mejor."""
     best = {0: (0.0, [])}  # bits gastados → daño y reparto
     for row, n in zip(damage, sizes):
         grown = {}
@@ -1118,9 +1200,9 @@ def frontier(damage, sizes, budget) -> list[int]:
                     grown[used] = new, [*chosen, bits]
         best, least = {}, math.inf
         for used in sorted(grown):  # quien gasta más, que dañe menos
-            if grown[used][0] < least:
+            if most or grown[used][0] < least:
                 best[used], least = grown[used], grown[used][0]
-    return min(best.values())[1]
+    return (best[max(best)] if most else min(best.values()))[1]
 
 
 def uniform_bits(damage, sizes, budget):
@@ -1184,9 +1266,9 @@ def _assigned(function, sizes, seed, bits, flat=()):
     return 0
 
 
-def by_budget(damage, sizes, budget):
+def by_budget(damage, sizes, budget, measure=math.gcd):
     """El mejor daño con cada gasto, en un array de bits."""
-    unit = math.gcd(*sizes)
+    unit = measure(*sizes)
     room = int(8 * budget // unit)
     least, picks = np.zeros(room + 1), []
     for row, n in zip(damage, sizes):
@@ -1205,6 +1287,7 @@ def by_budget(damage, sizes, budget):
     return chosen[::-1]
 
 
+by_gain = partial(marginal, worth=lambda gain, cost: gain)
 exercise(
     "11.7",
     Part(
@@ -1212,9 +1295,9 @@ exercise(
             ([800] * 5, 0, 3.5),
             ([800, 3200, 1600, 800, 2400, 400], 0, 4.3, (0, 2)),
             ([4000, 800, 800], 3, 3.5),
-            ([800, 3200, 1600, 800, 2400, 400], 1, 4.3),
+            ([1500, 700, 1100, 900, 2300, 500], 29, 6.3, (0, 2)),
             ([800, 1600, 2400] * 8, 1, 4.3, (3, 9)),
-            ([9600] + [1200] * 7, 0, 4),
+            ([9100, *[700, 1300] * 4], 3, 4),
         ],
         truth=lambda *case: 0,
         observe=_assigned,
@@ -1222,26 +1305,34 @@ exercise(
             "Ese es el mejor reparto uniforme: quita bits donde duele poco y "
             "ponlos donde duele mucho.": uniform_bits,
             "El voraz no vuelve atrás: a veces compensa dar menos a una capa "
-            "para que quepa otra.": marginal,
-            "Lo que baja el daño hay que dividirlo entre lo que cuesta: las "
-            "capas no pesan lo mismo.": partial(
-                marginal, worth=lambda gain, cost: gain
-            ),
-            "El presupuesto es en bytes, y los pesos, en bits: ocho por "
-            "byte.": [
-                lambda damage, sizes, budget: frontier(
-                    damage, sizes, 8 * budget
+            "para que quepa otra.": [
+                marginal,
+                lambda d, *a: min(
+                    marginal(d, *a), by_gain(d, *a), key=partial(total, d)
+                ),
+                lambda d, s, b: (frontier if len(s) < 7 else marginal)(
+                    d, s, b
                 ),
             ],
+            "Lo que baja el daño hay que dividirlo entre lo que cuesta: las "
+            "capas no pesan lo mismo.": by_gain,
+            "Los 8 bits también están en la tabla.": lambda d, *a: frontier(
+                [{b: row[b] for b in BITS[:-1]} for row in d], *a
+            ),
+            "Gastar más no siempre daña menos: quédate con el menor daño de "
+            "los que caben.": partial(frontier, most=True),
+            "Los tamaños no son múltiplos del menor, ni de 400: cuenta los "
+            "bits justos.": [
+                partial(by_budget, measure=min),
+                partial(by_budget, measure=lambda *sizes: 400),
+            ],
+            "El presupuesto es en bytes, y los pesos, en bits: ocho por "
+            "byte.": lambda d, s, b: frontier(d, s, 8 * b),
             "Cuentas los bits de cada capa como si todas pesaran lo mismo.": (
-                lambda damage, sizes, budget: frontier(
-                    damage,
-                    [1] * len(sizes),
-                    budget * len(sizes) / sum(sizes),
-                )
+                lambda d, s, b: frontier(d, [1] * len(s), b * len(s) / sum(s))
             ),
             "Gastas lo menos posible, y sobra presupuesto: cada byte puede "
-            "bajar el daño.": lambda damage, sizes, budget: [2] * len(sizes),
+            "bajar el daño.": lambda d, s, b: [2] * len(s),
         },
         rights=[frontier, by_budget],
     ),
