@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from . import CourseError
 from .generation import greedy
 from .pages import Pages, keys_of
-from .sampling import is_whole
+from .sampling import is_number, is_whole
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Request:
     stop: str = ""  # por qué acabó
 
     def __post_init__(self):
-        self.ids = list(self.ids)
+        self.ids = list(self.ids or [])
         self.prompt = len(self.ids)
 
     @property
@@ -91,10 +91,20 @@ class Scheduler:
         self.names.add(request.name)
         self.waiting.append(request)
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, others=()) -> None:
         limit, most = request.limit, len(request.ids)
-        if request.name in self.names:
+        if request.name in self.names.union(r.name for r in others):
             raise CourseError(f"Ya hay una petición «{request.name}».")
+        if request.stop or request.times or request.table:
+            raise CourseError(
+                f"«{request.name}» ya pasó por un servidor: crea otra."
+            )
+        whole = all(is_whole(token) for token in request.ids)
+        if not whole or not is_number(request.arrival):
+            raise CourseError(
+                f"«{request.name}»: ids es una lista de enteros, y arrival, "
+                "los segundos hasta que llega."
+            )
         if not request.ids:
             raise CourseError(f"«{request.name}» no trae ningún token.")
         if not is_whole(limit) or limit < 1:
@@ -125,7 +135,11 @@ class Scheduler:
     def step(self) -> None:
         """Un forward: quién pasa, qué escribe y quién acaba."""
         self.admit()
-        work = self.make_room(self.chosen())
+        work = self.chosen()
+        for request in work:
+            if self.reuse and request.pending > 1:
+                self.adopt(request)
+        work = self.make_room(work)
         if not work:
             return
         m = min(self.chunk, *(r.pending for r in work))
@@ -133,16 +147,27 @@ class Scheduler:
         now = self.clock()
         self.log.append((begin, now, m, [r.name for r in work]))
         for request, token in zip(work, tokens):
-            self.advance(request, m, token, now)
+            if not request.stop:  # su choose ha fallado
+                self.advance(request, m, token, now)
 
     def chosen(self) -> list[Request]:
         work = self.policy(list(self.running), len(self.log))
-        if not work or any(request not in self.running for request in work):
+        strange = [r for r in work or [None] if r not in self.running]
+        if strange or len(set(work)) < len(work):
             raise CourseError(
                 "policy tiene que devolver una o más de las peticiones en "
-                "marcha que recibe: si no, nadie avanza."
+                "marcha que recibe, sin repetir: si no, nadie avanza."
             )
         return work
+
+    def adopt(self, request: Request) -> None:
+        """Lo que otra ya ha escrito de su prompt, compartido."""
+        found, size = self.pages.find(request.ids), self.pages.size
+        for place in range(request.stored // size, len(found)):
+            self.pages.share(found[place])
+            self.pages.release(request.table[place])
+            request.table[place] = found[place]
+        request.stored = max(request.stored, len(found) * size)
 
     def make_room(self, work: list[Request]) -> list[Request]:
         """Página propia para cada una; si faltan, sale la última en entrar."""
@@ -168,7 +193,7 @@ class Scheduler:
         request.times.append(now)
         if token in self.ends:
             self.finish(request, "token de fin")
-        elif len(request.new) == request.limit:
+        elif len(request.new) >= request.limit:
             self.finish(request, "máximo de tokens")
 
     def leave(self, request: Request) -> Request:
@@ -192,8 +217,11 @@ class Scheduler:
         las páginas; quien vaya a escribir en una compartida la copia antes."""
         ready = [r for r in self.running if r.pending == 1]
         old = self.named(name, ready)
-        if new in self.names:
-            raise CourseError(f"Ya hay una petición «{new}».")
+        if new in self.names or len(self.running) >= self.most:
+            raise CourseError(
+                f"«{new}» no puede entrar: o ya hay una petición con ese "
+                f"nombre, o ya van {self.most} a la vez."
+            )
         other = Request(new, old.ids, old.limit, old.arrival, choose)
         other.prompt, other.stored = old.prompt, old.stored
         other.times = list(old.times)
@@ -212,7 +240,10 @@ class Scheduler:
 
     def run(self, requests=()) -> list[Request]:
         """Cada una llega a su hora; hasta acabar con todas, que devuelve."""
-        late = sorted(requests, key=lambda request: request.arrival)
+        late = list(requests)
+        for i, request in enumerate(late):  # antes de empezar
+            self.check(request, late[:i])
+        late.sort(key=lambda request: request.arrival)
         while late or self.waiting or self.running:
             while late and late[0].arrival <= self.clock():
                 self.submit(late.pop(0))

@@ -36,8 +36,8 @@ class Server(Scheduler):
     def wait(self, until: float) -> None:
         time.sleep(max(0.0, until - self.clock()))
 
-    def check(self, request: Request) -> None:
-        super().check(request)
+    def check(self, request: Request, others=()) -> None:
+        super().check(request, others)
         check_ids(self.model, torch.tensor([request.ids]))
         check_length(self.model, len(request.ids), request.limit)
 
@@ -59,9 +59,18 @@ class Server(Scheduler):
             for r, row in zip(work, logits.split(1))
         ]
 
-    def pick(self, request: Request, logits: torch.Tensor) -> int:
+    def pick(self, request: Request, logits: torch.Tensor) -> int | None:
+        """El token que elige; si falla, la petición acaba diciendo por qué, y
+        las demás siguen."""
         written = torch.tensor([request.ids], device=logits.device)
-        return int(request.choose(logits, written))
+        try:
+            token = int(request.choose(logits, written))
+            if 0 <= token < logits.shape[-1]:
+                return token
+            why = f"choose ha elegido el id {token}, que no existe"
+        except Exception as error:
+            why = f"choose ha fallado: {error}"
+        return self.finish(request, why)
 
 
 class Rehearsal(Scheduler):

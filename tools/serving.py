@@ -42,7 +42,7 @@ ROWS, PIECES = (1, 2, 3, 4, 6, 8, 12, 16), (8, 16, 32, 64, 128, 256, 512)
 BEFORE, LAPS = 128, 7  # tokens ya guardados, vueltas
 LIMITS = 60, 12, 24, 40, 16, 50, 32, 20, 8, 36  # tokens nuevos, por turnos
 PER_SECOND = 2  # llegadas sueltas
-NEW = {"float32": 32, "bfloat16": 96}  # tokens de cada rival
+NEW = {"float32": 32, "bfloat16": 64}  # tokens de cada rival
 
 
 def tables(rows: int, tokens: int, size: int = 16) -> list[torch.Tensor]:
@@ -137,7 +137,7 @@ def series(model, tokenizer) -> dict:
 def alone(model, request) -> list[int]:
     steps = generate_steps(
         model,
-        torch.tensor([request.ids[: request.prompt]]),
+        torch.tensor([request.ids[: request.prompt]], device=model.device),
         max_new_tokens=request.limit,
         cache=make_cache(model),
     )
@@ -165,6 +165,7 @@ def equality(model, tokenizer) -> dict:
         "pages": dict(chunk=32, most=8),
         "odd pages": dict(chunk=7, most=5, size=5, pages=300),
         "short of memory": dict(chunk=32, most=8, pages=16),
+        "one at a time": dict(chunk=512, most=1),
     }.items():
         requests = asked(tokenizer, limit, when)
         Server(model, **dict(pages=160) | options).run(requests)
@@ -182,7 +183,7 @@ def equality(model, tokenizer) -> dict:
     return found
 
 
-def peers(model, tokenizer, laps: int = 3) -> dict:
+def peers(model, tokenizer, laps: int = 5) -> dict:
     """8 peticiones de los mismos tokens: una a una, con `generate_batch`, y
     aquí; y un paso de las 8 con páginas y sin ellas. Segundos por vuelta."""
     new = NEW[str(model.dtype).removeprefix("torch.")]
@@ -261,6 +262,15 @@ def on_gpu(path: Path, machine: str) -> None:
     model = build(load_config("qwen3-4b"), torch.device("cuda"))
     steps = step_seconds(model, (*ROWS, 32, 64, 128), (*PIECES, 1024))
     content = conditions(model) | {"machine": machine, "steps": steps}
+    content["equal"] = {}
+    for kind in torch.float32, torch.float16, torch.bfloat16:
+        model, tokenizer = load_model(dtype=kind)
+        solo = [alone(model, request) for request in asked(tokenizer, 40)]
+        requests = asked(tokenizer, 40)
+        Server(model, pages=160, most=20).run(requests)
+        pairs = zip(requests, solo)
+        changes = [first_change(request.new, ids) for request, ids in pairs]
+        content["equal"][str(kind).removeprefix("torch.")] = changes
     path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
 

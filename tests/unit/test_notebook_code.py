@@ -541,6 +541,7 @@ UNIT12 = definitions(
     "in_turns",
     "leave",
     "make_room",
+    "adopt",
     "advance",
     "Scheduler",
     "admit",

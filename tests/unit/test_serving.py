@@ -83,7 +83,8 @@ def test_each_one_writes_what_it_would_alone(
             if not victim.stop:
                 server.cancel(victim.name)
         ready = [r for r in server.running if r.pending == 1]
-        if ready and data.draw(st.integers(0, 9)) == 0:
+        room = len(server.running) < most
+        if ready and room and data.draw(st.integers(0, 9)) == 0:
             twin = f"{ready[0].name}'{steps}"
             server.fork(ready[0].name, twin)
             sent.append(server.running[-1])
@@ -290,6 +291,10 @@ def test_bad_servers(name):
         (Request("a", [1], 0), "limit=0 no vale"),
         (Request("a", [1] * 30, 10), "Pide menos tokens"),
         (Request("a", [VOCABULARY + 7], 3), "no existe"),
+        (Request("a", "hola", 3), "lista de enteros"),
+        (Request("a", None, 3), "ningún token"),
+        (Request("a", [[1], [2]], 3), "lista de enteros"),
+        (Request("a", [1], 3, arrival=None), "los segundos"),
     ],
 )
 def test_bad_requests(request_, words):
@@ -314,6 +319,56 @@ def test_bad_turns():
         server.step()
     with pytest.raises(CourseError, match="aún lee su prompt"):
         server.fork("y", "z")
+    server.policy, server.most = prefill_first, 1
+    server.step()
+    with pytest.raises(CourseError, match="ya van 1 a la vez"):
+        server.fork("y", "z")
+    server.policy = lambda running, step: running * 2
+    with pytest.raises(CourseError, match="sin repetir"):
+        server.step()
+
+
+def test_one_bad_request_stops_none():
+    """`run` lo comprueba todo antes de empezar: nada se pierde a medias."""
+    server = Server(tiny_model("llama"), pages=4, size=4)
+    made = [Request("a", [1], 2), Request("b", [1] * 40, 2)]
+    with pytest.raises(CourseError, match="Pide menos tokens"):
+        server.run([*made, Request("c", [2], 2)])
+    with pytest.raises(CourseError, match="Ya hay una petición «a»"):
+        server.run([made[0], Request("a", [2], 2)])
+    assert not server.waiting and not server.names
+    server.run(made[:1])
+    with pytest.raises(CourseError, match="ya pasó por un servidor"):
+        Server(tiny_model("llama")).submit(made[0])
+
+
+def test_a_choose_that_fails_ends_only_its_own():
+    def broken(logits, ids):
+        raise RuntimeError("uy")
+
+    made = [
+        Request("a", [1, 2], 3, choose=broken),
+        Request("b", [1, 2], 3, choose=lambda logits, ids: 10**6),
+        Request("c", [1, 2], 3),
+    ]
+    server = Server(tiny_model("llama"))
+    server.run(made)
+    assert made[0].stop == "choose ha fallado: uy"
+    assert "no existe" in made[1].stop
+    assert made[2].new == alone(server.model, made[2])
+    check_pages(server)
+
+
+@pytest.mark.parametrize("policy", [in_turns, prefill_first])
+def test_a_common_head_is_read_once_even_if_they_arrive_together(policy):
+    model, head = tiny_model("qwen2"), random_ids(12)[0].tolist()
+    made = [Request(str(i), [*head, i, 7], 3) for i in range(5)]
+    server = Server(model, size=4, chunk=5, policy=policy)
+    server.run(made)
+    passed = sum(m * len(names) for _, _, m, names in server.log)
+    assert passed == 12 + 5 * (2 + 2)
+    assert [r.new for r in made] == [alone(model, r) for r in made]
+    check_pages(server)
 
 
 def test_bad_pages():
