@@ -16,7 +16,7 @@ from . import ROOT, notebooks
 
 # Lo más que se admite, sumando cuadernos y soluciones. Súbelo con un motivo (el
 # último, la unidad 12: su entorno, y los segundos del ensayo en su laboratorio).
-BUDGET = {"saneadas": 21, "cronómetros": 31, "ignoradas": 0}
+BUDGET = {"saneadas": 23, "cronómetros": 31, "ignoradas": 0}
 
 
 def patterns() -> list[re.Pattern]:
