@@ -61,6 +61,9 @@ MUTANTS = {
             partial(padding, share=lambda a, b: 100 * (1 - b / a))
         ),
         "al revés": wrong(lambda p, n: padding(p, n)[::-1], says="Dibuja"),
+        "un paso al menos": wrong(
+            partial(padding, steps=lambda p, n: max(p) + max(max(n) - 1, 1))
+        ),
     },
     "12.2": {
         "solo nombres": wrong(
@@ -99,6 +102,30 @@ MUTANTS = {
         "cuántas": wrong(lambda *a: len(reusable(*a)), says="una lista"),
         "repetida": wrong(lambda *a: reusable(*a) * 2, says="comienzo"),
         "texto": wrong(lambda *a: ["8"], says="enteros"),
+        "ordenada": wrong(
+            partial(
+                reusable,
+                key=lambda ids, i, size: (i, *sorted(ids[: (i + 1) * size])),
+            )
+        ),
+        "las dos últimas": wrong(
+            partial(
+                reusable,
+                key=lambda ids, i, size: (
+                    i,
+                    *ids[max(0, i - 1) * size : (i + 1) * size],
+                ),
+            )
+        ),
+        "pegados": wrong(
+            partial(
+                reusable,
+                key=lambda ids, i, size: "".join(
+                    map(str, ids[: (i + 1) * size])
+                ),
+            )
+        ),
+        "de dos": wrong(lambda written, ids, size: reusable(written, ids, 2)),
     },
     "12.7": {
         "trece": wrong(lambda most: crowd(12), around, says="12 peticiones"),
@@ -111,6 +138,19 @@ MUTANTS = {
         "de fuera": wrong(trace, outsider, says="de las que recibe"),
         "la última": wrong(
             trace, lambda running, step: longest_wait(running, step) * 2
+        ),
+        "los extremos": wrong(
+            trace, lambda running, step: [running[-(step % 2)]]
+        ),
+        "prompt y turnos": wrong(
+            trace,
+            lambda running, step: (
+                [r for r in running if r.pending > 1][:1]
+                or [running[step % len(running)]]
+            ),
+        ),
+        "sin mirar most": wrong(
+            lambda most: trace(12), around, says="trace(5)"
         ),
     },
     "12.8": {

@@ -74,6 +74,7 @@ exercise(
             ([100, 1, 1, 1], [1, 1, 1, 20]),
             ([12], [8]),
             ([30, 50, 5, 9, 80], [40, 2, 2, 10, 1]),
+            ([3, 5], [1, 1]),
         ],
         truth=lambda *case: [*map(float, padding(*case))],
         read=_numbers(3, "las que pasan, las útiles y la fracción perdida"),
@@ -152,6 +153,14 @@ def by_every_slot(tables, stored, size, slot):
 
 TABLES = {"ana": [7, 2], "blas": [7, 0, 5], "cruz": [3], "dora": [7, 2, 4]}
 STORED = {"ana": 6, "blas": 11, "cruz": 1, "dora": 9}
+EIGHT = (
+    {"eva": [3, 1], "feo": [6, 0, 2], "gil": [3, 5]},
+    {
+        "eva": 16,  # la última, llena
+        "feo": 5,  # las otras dos, reservadas
+        "gil": 9,
+    },
+)
 
 
 def _pairs(value, *_):
@@ -174,7 +183,8 @@ exercise(
         [
             (TABLES, STORED, 4, slot)
             for slot in (22, 28, 9, 10, 11, 12, 13, 16, 17, 26, 0, 31, 5)
-        ],
+        ]
+        + [(*EIGHT, 8, slot) for slot in (15, 31, 48, 53, 0, 40, 41)],
         truth=lambda *case: sorted(map(list, owners(*case))),
         read=_pairs,
         said=lambda ours, right, tables, stored, size, slot: (
@@ -211,7 +221,7 @@ exercise(
 
 # 12.3
 
-HOLD = {"a": [0, 1], "b": [0, 2, 3], "c": [0]}
+HOLD = {"a": [0, 1], "b": [0, 1, 2], "c": [0]}
 
 
 def leave(
@@ -249,6 +259,7 @@ def _leaving(function, order):
         requests[name].table = [*table]
         for page in table:
             pages.share(page)
+            pages.remember(page, b"%d" % page)
     for name in order:
         freed = _plain(call(function, pages, requests[name]))
         expect(
@@ -262,6 +273,7 @@ def _leaving(function, order):
                 sorted(pages.free),
                 [*requests[name].table],
                 sorted(freed),
+                [*pages.known.items()],
             ]
         )
     return seen
@@ -269,8 +281,8 @@ def _leaving(function, order):
 
 def _left_said(ours, right, order):
     us, good = next((a, b) for a, b in zip(ours, right) if a != b)
-    names = "", "users", "free", "su tabla", "lo que devuelves"
-    i = next(i for i in range(5) if us[i] != good[i])
+    names = "", "users", "free", "su tabla", "lo que devuelves", "known"
+    i = next(i for i in range(6) if us[i] != good[i])
     return (
         f"Tablas: {HOLD}. Cuando se va «{us[0]}», {names[i]} queda en {us[i]}"
         f" y tenía que ser {good[i]}."
@@ -339,7 +351,7 @@ def _forked(function, n, new):
     request.ids += [0] * new
     request.stored = len(request.ids) - 1
     count = -(-request.stored // 4)
-    request.table = [pages.take() for _ in range(count)]
+    request.table = [pages.take() for _ in range(count)][::-1]
     other = call(function, pages, request, "b")
     expect(
         isinstance(other, Request) and other is not request,
@@ -352,6 +364,9 @@ def _forked(function, n, new):
         "stored": other.stored,
         "la tabla": [*other.table],
         "users": [*pages.users],
+        "limit": other.limit,
+        "free": sorted(pages.free),
+        "la primera": [request.name, request.stored, request.limit],
     }
     other.table.append(5), other.ids.append(7)
     seen["la tabla de la primera al crecer la segunda"] = [*request.table]
@@ -521,7 +536,19 @@ exercise(
                 [1, 2],
                 [5, 6, 7],
                 [7, 7, 8, 8, 9, 9, 1],
+                [7, 7, 3, 4, 9, 9, 1],
             )
+        ]
+        + [
+            ([([1, 2, 3, 4], [0, 1])], [2, 1, 3, 4, 9], 2),
+            ([([1, 23], [0])], [12, 3, 4], 2),
+            (
+                [([1, 4, 3, 3], [0, 1]), ([2, 3, 5, 5], [2, 3])],
+                [2, 3, 3, 3, 9],
+                2,
+            ),
+            ([([1, 2], [0])], [1, 3, 4], 2),
+            ([([1, 2, 3, 4, 5, 6], [4, 2])], [1, 2, 3, 4, 5, 6, 7], 3),
         ],
         truth=by_pages,
         read=_pages_read,
@@ -657,7 +684,8 @@ def trace(most):
 
 
 def by_arrivals(most):
-    first = [Request(f"r{i}", [2] * 8, 64, float(i)) for i in range(9)]
+    most = min(9, most - 1)
+    first = [Request(f"r{i}", [2] * 8, 64, float(i)) for i in range(most)]
     return [*first, Request("x", [1] * 200, 2, 3.0)]
 
 
@@ -678,17 +706,47 @@ def least_left(running, step):
     return [running[left.index(min(left))]]
 
 
+MIXED = (  # tokens del prompt, limit y llegada
+    [(200, 64, 0), (60, 1, 0), (256, 40, 0), (1, 1, 0)],
+    [
+        (200, 8, 0),
+        (200, 2, 3),
+        (200, 40, 0),
+        (256, 2, 0),
+        (60, 1, 3),
+        (1, 64, 0),
+        (256, 2, 30),
+    ],
+    [
+        (200, 64, 3),
+        (8, 40, 0),
+        (200, 8, 0),
+        (200, 8, 0),
+        (256, 2, 0),
+        (1, 64, 0),
+        (60, 1, 0),
+        (1, 1, 0),
+    ],
+)
 OURS = [
     crowd(),
     [Request("a", [1] * 8, 64), Request("b", [1] * 8, 2, 1.0)],
     [Request("a", [1] * 250, 3)]
     + [Request(f"b{i}", [1] * 20, 40, 5.0 * i) for i in range(8)],
+    [Request("a", [1] * 256, 1), Request("b", [1] * 8, 1)],
+    *(
+        [
+            Request(str(i), [1] * n, k, float(t))
+            for i, (n, k, t) in enumerate(c)
+        ]
+        for c in MIXED
+    ),
 ]
 
 
 def _request(r):
     expect(isinstance(r, Request), "trace devuelve una lista de Request.")
-    good = isinstance(r.limit, int)
+    good = isinstance(r.limit, int | np.integer)
     good = (
         good and 1 <= r.prompt <= 256 and 1 <= r.limit <= 64 and r.arrival >= 0
     )
@@ -699,11 +757,15 @@ def _request(r):
     )
 
 
-def _starved(requests):
+def _few(requests, most):
     expect(
-        isinstance(requests, list | tuple) and len(requests) <= 12,
-        "trace devuelve una lista de 12 peticiones como mucho.",
+        isinstance(requests, list | tuple) and len(requests) <= most,
+        f"trace({most}) devuelve una lista de {most} peticiones como mucho.",
     )
+    return requests
+
+
+def _starved(requests):
     for r in requests:
         _request(r)
     expect(
@@ -774,7 +836,7 @@ def _streak(server, n=12):
     ],
 )
 def _(trace, fair):
-    requests = call(trace, 12)
+    requests = _few(call(trace, 12), 12)
     _starved(requests)
     policy = guarded(fair)
 
@@ -783,25 +845,29 @@ def _(trace, fair):
         expect(len(work) == 1, f"Devuelves {len(work)} peticiones. {ONE}")
         return work
 
-    for name, case in zip(
-        ("tu traza", *("otra traza, de la corrección",) * len(OURS)),
-        (requests, *OURS),
-    ):
+    name, most = "tu traza", 3
+    for case in (requests, *OURS):
         times, server = waits(case, single)
         expect(
-            max(times) <= 2,
+            max(times) <= most,
             say(
                 "Con {0}, tu política hace tardar a «{1}» {2:.1f} veces su "
-                "tiempo justo, y se admiten 2. {3}",
+                "tiempo justo, y se admiten {3}. {4}",
                 name,
                 case[times.index(max(times))].name,
                 max(times),
+                most,
                 TURNS if _streak(server) else NEVER,
             ),
         )
+        name, most = "otra traza, de la corrección", 2
+    _few(call(trace, 5), 5)
 
 
 # 12.8
+
+
+HEAD = [1, 2, 3, 4]
 
 
 class _Fewer(Pages):
@@ -924,8 +990,93 @@ BAD = {
         _OldText,
     ),
 }
+
+
+def _crossed(pages):
+    """Dos entradas de `known`, cambiadas."""
+    (a, x), (b, y) = [*pages.known.items()][:2]
+    pages.known[a], pages.known[b] = y, x
+
+
+def _swapped(pages, table):
+    """Las claves de dos páginas de una tabla, cambiadas."""
+    a, b = table[:2]
+    pages.keys[a], pages.keys[b] = pages.keys[b], pages.keys[a]
+    pages.known.update({pages.keys[page]: page for page in (a, b)})
+
+
+def _keyed(pages, page):
+    pages.keys[page], pages.known[b"otra"] = b"otra", page
+
+
+def _moved(pages):
+    """Una libre por una en uso."""
+    del pages.free[next(iter(pages.free))]
+    pages.free[pages.users.index(max(pages.users))] = None
+
+
+def _recounted(pages):
+    """Un usuario, de una página a otra."""
+    pages.users[pages.users.index(max(pages.users))] -= 1
+    pages.users[pages.users.index(1)] += 1
+
+
+CHANGES = [
+    lambda server: _crossed(server.pages),
+    lambda server: _swapped(server.pages, server.running[0].table),
+    lambda server: _keyed(server.pages, server.running[0].table[-1]),
+    lambda server: _moved(server.pages),
+    lambda server: _recounted(server.pages),
+    lambda server: server.pages.keys.update(
+        {
+            next(
+                p for p in server.pages.free if p not in server.pages.keys
+            ): b"x"
+        }
+    ),
+    lambda server: server.waiting[0].table.append(server.running[0].table[0]),
+    lambda server: server.done[0].table.append(server.running[0].table[0]),
+]
+ONE_FIELD = "es bueno, salvo en un solo dato, que se ha cambiado a mano"
+BAD[ONE_FIELD] = (
+    "Cada promesa, entera: página a página, en los dos sentidos de known y "
+    "keys, y todas las tablas.",
+    None,
+)
+
+
+def _middle():
+    """Un servidor bueno, con peticiones en marcha, en la cola y acabadas."""
+    server = Rehearsal(_second, size=2, chunk=4, most=3, pages=24)
+    rows = [*HEAD, 5], [*HEAD, 6, 7, 8], [8, 9, 8], [*HEAD, 5, 5, 5], [3] * 5
+    limits = 12, 12, 1, 12, 3
+    for i, (ids, limit) in enumerate(zip(rows, limits)):
+        server.submit(Request(str(i), ids, limit))
+    while not server.done or min(r.pending for r in server.running) > 1:
+        server.step()
+    for _ in range(5):
+        server.step()
+    server.submit(Request("cola", [4, 4], 3))
+    return server
+
+
+def _changed(look):
+    """Un solo dato cada vez: con que se acepte uno, no ha visto todo."""
+    look(_middle())
+    for change in CHANGES:
+        server = _middle()
+        change(server)
+        try:
+            look(server)
+        except _Caught as caught:
+            if caught.args[0] != "rechaza":
+                raise
+        else:
+            return
+    raise _Caught("rechaza")
+
+
 SERVERS = GOOD | {name: kind for name, (_, kind) in BAD.items()}
-HEAD = [1, 2, 3, 4]
 
 
 def _play(kind, look):
@@ -979,7 +1130,10 @@ def _tested(answer, name):
 
     def verdict():
         try:
-            _play(SERVERS[name], look)
+            if name == ONE_FIELD:
+                _changed(look)
+            else:
+                _play(SERVERS[name], look)
         except _Caught as caught:
             return caught.args[0]
         return "acepta"
@@ -1059,6 +1213,15 @@ def _tested_said(ours, right, name):
     return f"{'Rechaza uno bueno que' if name in GOOD else accepted} {name}."
 
 
+def by_totals(server):
+    """Una respuesta de 12.8 que solo mira cuentas."""
+    pages = server.pages
+    check_pages(server, more=False, fewer=False)
+    held = [p for r in server.running for p in r.table]
+    assert len(held) == sum(pages.users)
+    assert all(pages.users[p] for p in held)
+
+
 HINTS = {name: hint for name, (hint, _) in BAD.items()}
 BLIND = ["more", "lost", "used", "fewer", "empty", "both", "text"]
 slip = partial(partial, check_pages)
@@ -1077,6 +1240,7 @@ exercise(
             for option, hint in zip(BLIND, HINTS.values())
         }
         | {
+            HINTS[ONE_FIELD]: by_totals,
             OTHER_WAY: [
                 slip(extra=lambda pages: max(pages.users) <= 1),
                 slip(extra=lambda pages: not {*pages.keys} & {*pages.free}),
@@ -1086,7 +1250,7 @@ exercise(
         },
         rights=[check_pages, by_sets],
     ),
-    success="¡Correcto! Acepta los tres buenos y caza los siete malos.",
+    success="¡Correcto! Acepta los tres buenos y caza los ocho malos.",
 )
 
 
@@ -1114,7 +1278,7 @@ def predict(
 
 
 def by_server(lengths, news, shared, size):
-    """Con un ensayo: la primera, y luego las demás."""
+    """Con un ensayo."""
     totals = []
     for reuse in (False, True):
         server = Rehearsal(_second, size=size, reuse=reuse, most=8)
@@ -1122,8 +1286,7 @@ def by_server(lengths, news, shared, size):
             Request(str(i), [*range(same), *[900 + i] * n][:n], new)
             for i, (n, new, same) in enumerate(zip(lengths, news, shared))
         ]
-        server.run(made[:1])
-        server.run(made[1:])
+        server.run(made)
         totals.append(sum(m * len(names) for _, _, m, names in server.log))
     return totals
 
@@ -1132,15 +1295,13 @@ def measure(
     server,
     prompts,
     limit,
-    first=1,
     count=lambda m, names: m * len(names),
     text=lambda r: r.new,
     order=lambda made, server: made,
 ):
     """La otra respuesta de 12.9."""
     made = [Request(str(i), ids, limit) for i, ids in enumerate(prompts)]
-    server.run(made[:first])
-    server.run(made[first:])
+    server.run(made)
     total = sum(count(m, names) for _, _, m, names in server.log)
     return [text(r) for r in order(made, server)], total
 
@@ -1157,7 +1318,7 @@ def by_submit(server, prompts, limit):
     total = 0
     for _, _, m, names in server.log:
         total += m * len(names)
-    return tuple(r.ids[-limit:] for r in made), total
+    return tuple(r.ids[r.prompt :] for r in made), total
 
 
 def one_by_one(server, prompts, limit):
@@ -1167,12 +1328,19 @@ def one_by_one(server, prompts, limit):
     return [r.new for r in server.done], rows
 
 
-def _measured(function, tails, reuse):
+def newest(running, step):
+    return [r for r in running if r.pending > 1][-1:] or running[::-1]
+
+
+def _measured(function, tails, reuse, limit=4, policy=in_turns, early=False):
     model = tiny_model()
     head = random_ids(9, 4)[0].tolist()
     prompts = [head + random_ids(n, n)[0].tolist() for n in tails]
-    server = Server(model, size=4, reuse=reuse)
-    value = call(function, server, prompts, 4)
+    server = Server(model, size=4, reuse=reuse, policy=policy)
+    if early:  # que alguna acabe antes de su límite
+        texts, _ = measure(Server(model, size=4), prompts, limit)
+        server.ends = {texts[0][1]}
+    value = call(function, server, prompts, limit)
     expect(
         isinstance(value, list | tuple) and len(value) == 2,
         "measure devuelve dos cosas: los textos y los tokens que pasaron.",
@@ -1201,6 +1369,9 @@ PREDICT = Part(
         ([33, 32, 32], [4, 4, 4], [33, 32, 31], 8),
         ([10], [3], [10], 4),
         ([14, 19], [2, 2], [14, 13], 1),
+        ([30, 30], [2, 2], [30, 30], 16),
+        ([40, 40], [3, 3], [40, 20], 16),
+        ([33, 33], [2, 2], [33, 33], 16),
     ],
     truth=lambda *case: [*map(float, by_server(*case))],
     read=_numbers(2, "los tokens sin reuse y con reuse"),
@@ -1223,15 +1394,23 @@ PREDICT = Part(
 )
 slip = partial(partial, measure)
 MEASURE = Part(
-    [((5, 3, 4), True), ((6, 2, 7, 5), True), ((5, 3, 4), False)],
+    [
+        ((5, 3, 4), True),
+        ((6, 2, 7, 5), True, 6),
+        ((5, 3, 4), False),
+        ((5, 3, 4), True, 5, newest),
+        ((4, 7, 6), True, 5, in_turns, True),
+    ],
     truth=partial(_measured, measure),
     observe=_measured,
     said=_measured_said,
     otherwise="Imprime server.log: cada fila dice cuántos tokens pasan y de "
     "quiénes.",
     traps={
-        "Si entran todas a la vez, la primera aún no ha escrito ninguna "
-        "página: que acabe antes de mandar las demás.": slip(first=None),
+        "Una puede acabar antes del límite: sus tokens nuevos empiezan donde "
+        "acaba su prompt.": slip(text=lambda r: r.ids[-r.limit :]),
+        "Los textos van por el orden de los prompts, no por el de llegada a "
+        "la meta.": slip(order=lambda made, server: server.done),
         "Cuentas tokens por fila, y en un forward hay varias.": slip(
             count=lambda m, names: m
         ),
@@ -1242,7 +1421,7 @@ MEASURE = Part(
         "Los textos son solo los tokens nuevos, sin el prompt.": slip(
             text=lambda r: r.ids
         ),
-        "Las demás van juntas, no de una en una.": one_by_one,
+        "Van juntas, no de una en una.": one_by_one,
     },
     rights=[measure, by_submit],
 )
