@@ -45,6 +45,7 @@ def check_pages(server) -> None:
     assert counted == pages.users
     assert set(pages.free) == {p for p, n in enumerate(counted) if not n}
     assert {pages.keys[page]: page for page in pages.keys} == pages.known
+    assert not any(r.stored for r in server.waiting + server.done)
 
 
 @settings(max_examples=60, deadline=None)
@@ -177,6 +178,30 @@ def test_forks_share_until_they_write():
     assert first.table[1] != second.table[1]
     server.run()
     assert first.new == alone(model, first) != second.new
+    assert second.new[0] == first.new[0] and len(second.new) == 6
+
+
+def test_who_is_sent_back_goes_first():
+    server = Rehearsal(lambda rows, m: 1.0, pages=4, size=2, most=2)
+    server.reuse = False
+    for i in range(3):
+        server.submit(Request(str(i), [i] * 2, 6))
+    while "1" not in [r.name for r in server.waiting] or not server.log:
+        server.step()
+    assert [r.name for r in server.waiting] == ["1", "2"]
+    assert [r.name for r in server.run()] == ["0", "1", "2"]
+
+
+def test_pages_that_are_free_but_wanted_count_as_taken():
+    """Dos páginas libres con el texto de «b»: si entra, no queda otra."""
+    server = Rehearsal(lambda rows, m: 1.0, pages=3, size=2, most=2)
+    server.run([Request("a", [1, 2, 3, 4], 1)])
+    server.submit(Request("c", [7], 2))
+    server.step()
+    server.submit(Request("b", [1, 2, 3, 4, 5], 1))
+    server.step()
+    assert [r.name for r in server.run()] == ["a", "c", "b"]
+    check_pages(server)
 
 
 def test_a_shared_beginning_is_computed_once():
