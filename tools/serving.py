@@ -7,7 +7,8 @@ Rehace tokenatoken/data/servidor.json, o una de sus partes: `steps`, lo que dura
 un forward según las peticiones y los tokens; `runs`, las 20 peticiones con tres
 modos de llegar; `equal`, si cada una escribe lo que escribiría sola; `peers`,
 frente a `generate` y `generate_batch`. En dos núcleos tarda un cuarto de hora.
-Con `--gpu`, solo los pasos, en fp16 y con la forma de Qwen3-4B (pesos al azar).
+Con `--gpu`, los pasos en fp16 con la forma de Qwen3-4B (pesos al azar), y si
+cada una escribe lo que escribiría sola con el modelo del curso.
 """
 
 import json
@@ -104,8 +105,6 @@ def outcome(server, requests) -> dict:
     """Lo que se cuenta de una serie, por petición."""
     return {
         "seconds": round(server.clock(), 3),
-        "first": [round(r.times[0] - r.arrival, 4) for r in requests],
-        "times": [[round(t, 3) for t in r.times] for r in requests],
         "new": [r.new for r in requests],
         "log": [
             [round(a, 3), round(b, 3), m, list(map(int, names))]
@@ -135,6 +134,7 @@ def series(model, tokenizer) -> dict:
 
 
 def alone(model, request) -> list[int]:
+    """Lo que escribe esa petición sin compañía."""
     steps = generate_steps(
         model,
         torch.tensor([request.ids[: request.prompt]], device=model.device),
@@ -144,10 +144,14 @@ def alone(model, request) -> list[int]:
     return [step.token_id for step in steps]
 
 
-def first_change(a: list[int], b: list[int]) -> int | None:
-    """El primer token distinto, o None."""
-    pairs = enumerate(zip(a, b))
-    return next((i for i, (x, y) in pairs if x != y), None)
+def changes(model, requests, solo, **options) -> list[int | None]:
+    """Con esa compañía, el primer token de cada una distinto del que escribe
+    sola (`solo`), o None."""
+    Server(model, **dict(pages=160) | options).run(requests)
+    return [
+        next((i for i, (x, y) in enumerate(zip(r.new, ids)) if x != y), None)
+        for r, ids in zip(requests, solo)
+    ]
 
 
 def equality(model, tokenizer) -> dict:
@@ -168,8 +172,7 @@ def equality(model, tokenizer) -> dict:
         "one at a time": dict(chunk=512, most=1),
     }.items():
         requests = asked(tokenizer, limit, when)
-        Server(model, **dict(pages=160) | options).run(requests)
-        found[name] = [first_change(r.new, s) for r, s in zip(requests, solo)]
+        found[name] = changes(model, requests, solo, **options)
     if dtype == "bfloat16":
         with batch_invariant(model):
             fixed = [
@@ -177,9 +180,7 @@ def equality(model, tokenizer) -> dict:
                 for r in tqdm(asked(tokenizer, limit), desc="fijas, solas")
             ]
             requests = asked(tokenizer, limit)
-            Server(model, pages=160).run(requests)
-        pairs = zip(requests, fixed)
-        found["batch_invariant"] = [first_change(r.new, s) for r, s in pairs]
+            found["batch_invariant"] = changes(model, requests, fixed)
     return found
 
 
@@ -266,11 +267,8 @@ def on_gpu(path: Path, machine: str) -> None:
     for kind in torch.float32, torch.float16, torch.bfloat16:
         model, tokenizer = load_model(dtype=kind)
         solo = [alone(model, request) for request in asked(tokenizer, 40)]
-        requests = asked(tokenizer, 40)
-        Server(model, pages=160, most=20).run(requests)
-        pairs = zip(requests, solo)
-        changes = [first_change(request.new, ids) for request, ids in pairs]
-        content["equal"][str(kind).removeprefix("torch.")] = changes
+        found = changes(model, asked(tokenizer, 40), solo, most=20)
+        content["equal"][str(kind).removeprefix("torch.")] = found
     path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
 

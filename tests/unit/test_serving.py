@@ -10,11 +10,11 @@ from tokenatoken import CourseError
 from tokenatoken.batch_invariant import batch_invariant
 from tokenatoken.cache import make_cache
 from tokenatoken.forward import forward
-from tokenatoken.generation import generate_steps
 from tokenatoken.pages import PagedLayer, Pages, aim, keys_of, slots
 from tokenatoken.sampling import Sampler
 from tokenatoken.scheduler import Request, in_turns, prefill_first
 from tokenatoken.serving import Rehearsal, Server
+from tools.serving import alone
 
 from .tiny import CONFIGS, VOCABULARY, random_ids, tiny_model
 
@@ -23,17 +23,6 @@ PROMPTS = st.lists(
     min_size=1,
     max_size=6,
 )
-
-
-def alone(model, request) -> list[int]:
-    """Lo que escribe esa petición sin compañía."""
-    steps = generate_steps(
-        model,
-        torch.tensor([request.ids[: request.prompt]]),
-        max_new_tokens=request.limit,
-        cache=make_cache(model),
-    )
-    return [step.token_id for step in steps]
 
 
 def check_pages(server) -> None:

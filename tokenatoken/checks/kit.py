@@ -130,6 +130,21 @@ def put_to_test(answer, subject) -> str:
     return said
 
 
+ASSERTS = "El veredicto es un assert: lanza AssertionError, o acaba sin más."
+
+
+def verdicts(good, hints: dict, other: str) -> dict:
+    """Lo común a los «escribe tú la prueba»: qué hay que decir de cada sujeto
+    y, si no se dice, la pista. `good`: los nombres de los buenos; `hints`, de
+    cada malo, la suya; `other`, la de rechazar uno bueno."""
+    return {
+        "truth": lambda name: "acepta" if name in good else "rechaza",
+        "otherwise": lambda ours, right, name: (
+            ASSERTS if ours == "devuelve" else hints.get(name, other)
+        ),
+    }
+
+
 @contextmanager
 def watched(names):
     """Apunta qué funciones de biblioteca de `names` se usan dentro.

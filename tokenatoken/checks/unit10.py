@@ -26,6 +26,7 @@ from .kit import (
     put_to_test,
     say,
     tensor,
+    verdicts,
 )
 
 # 10.1
@@ -449,12 +450,13 @@ exercise(
     "10.5",
     Part(
         [(name,) for name in PRODUCTS],
-        truth=lambda name: "acepta" if name in given.GOOD else "rechaza",
+        **verdicts(
+            given.GOOD,
+            {name: hint for name, (hint, *_) in given.BAD.items()},
+            given.OTHER_ORDER,
+        ),
         observe=_judged,
         said=_judged_said,
-        otherwise=lambda ours, right, name: given.BAD.get(
-            name, [given.OTHER_ORDER]
-        )[0],
         traps=given.TEST_TRAPS,
         rights=[given.is_invariant, given.by_cutting],
     ),

@@ -17,6 +17,7 @@ from ..quantize import dequantize, quantize
 from ..speculative import agree, lookup
 from .bench import random_ids, random_model, tiny_config, uniform
 from .kit import (
+    ASSERTS,
     Part,
     as_int,
     call,
@@ -26,6 +27,7 @@ from .kit import (
     put_to_test,
     say,
     tensor,
+    verdicts,
 )
 
 
@@ -1094,7 +1096,6 @@ def _judged_said(ours, right, name) -> str:
 
 
 HINTS = {name: hint for name, (hint, _) in BAD.items()}
-ASSERTS = "El veredicto es un assert: lanza AssertionError, o acaba sin más."
 
 
 KINDS = {"corrientes", "de un signo", "negativos", "ceros", "iguales"}
@@ -1114,12 +1115,9 @@ exercise(
     "11.6",
     Part(
         [(name,) for name in QUANTIZERS],
-        truth=lambda name: "acepta" if name in GOOD else "rechaza",
+        **verdicts(GOOD, HINTS, OTHER_WAY),
         observe=_judged,
         said=_judged_said,
-        otherwise=lambda ours, right, name: (
-            ASSERTS if ours == "devuelve" else HINTS.get(name, OTHER_WAY)
-        ),
         traps={
             HINTS[name]: wrong
             for name, wrong in {

@@ -17,7 +17,18 @@ from ..pages import Pages, keys_of
 from ..scheduler import Request, in_turns, prefill_first
 from ..serving import Rehearsal, Server
 from .bench import random_ids, tiny_model
-from .kit import Hint, Part, as_int, call, exercise, expect, number, say
+from .kit import (
+    ASSERTS,
+    Hint,
+    Part,
+    as_int,
+    call,
+    exercise,
+    expect,
+    number,
+    say,
+    verdicts,
+)
 
 
 def _plain(value):
@@ -1145,7 +1156,6 @@ OTHER_WAY = (
     "Una página se puede compartir, y una libre puede conservar su texto: "
     "exige solo lo que el enunciado promete."
 )
-ASSERTS = "El veredicto es un assert: lanza AssertionError, o acaba sin más."
 
 
 def check_pages(
@@ -1229,12 +1239,9 @@ exercise(
     "12.8",
     Part(
         [(name,) for name in SERVERS],
-        truth=lambda name: "acepta" if name in GOOD else "rechaza",
+        **verdicts(GOOD, HINTS, OTHER_WAY),
         observe=_tested,
         said=_tested_said,
-        otherwise=lambda ours, right, name: (
-            ASSERTS if ours == "devuelve" else HINTS.get(name, OTHER_WAY)
-        ),
         traps={
             hint: slip(**{option: False})
             for option, hint in zip(BLIND, HINTS.values())

@@ -39,10 +39,10 @@ def timeline(log: list[tuple], arrivals: dict, title: str) -> Picture:
     return gantt(rows, title).picture()
 
 
-def gantt(rows: dict, title: str, longest: float = 0.0) -> Canvas:
+def gantt(rows: dict, title: str) -> Canvas:
     """`rows`: nombre → `[llegada, [empieza, acaba, qué hace], …]`."""
     ends = [span[1] for _, *parts in rows.values() for span in parts]
-    longest = max([longest, *ends]) or 1.0
+    longest = max(ends, default=0.0) or 1.0
     unit = (RIGHT - LEFT) / longest
     canvas, said = Canvas(60), []
     canvas.title(title)
