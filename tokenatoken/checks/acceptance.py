@@ -372,7 +372,7 @@ def b03_top_k(my):
 )
 def b04_top_p(my):
     halves = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
-    for p in (0.01, 0.5, 0.75, 0.875, 1.0):
+    for p in (1e-9, 0.01, 0.5, 0.75, 0.875, 1.0):
         _same_warp(my, halves, top_p=p)
     for p in (0.2, 0.9):
         _same_warp(my, _logits(), top_p=p)
@@ -644,7 +644,7 @@ def p01_none_wasted(my):
     "Cada token pasa una vez",
     "Con caché, el prompt entra entero una vez (prefill) y después solo el "
     "token nuevo (decode). Imprime la forma de lo que le das al modelo en cada "
-    "paso: [1, n], [1, 1], [1, 1]…",
+    "paso: [1, n], y luego [1, 1].",
 )
 def p02_once(my):
     for n in (1, 7, 20):
@@ -773,7 +773,7 @@ def p08_joined(my):
     for text in (HARD, "hola", "  dos espacios", "a\n\n\nb"):
         ours = "".join(take(my.pieces(tokenizer, iter(encode(text)))))
         expect(ours == text, f"De {text[:30]!r} sale {ours[:40]!r}.")
-    expect(take(my.pieces(tokenizer, [])) == [], "Sin ids entregas algo.")
+    expect(not any(take(my.pieces(tokenizer, []))), "Sin ids entregas algo.")
 
 
 @test(
@@ -785,7 +785,6 @@ def p09_whole(my):
     for text in (HARD, "🙂", "ññññ", "🎉🎉"):
         for piece in take(my.pieces(chat_tokenizer(), iter(encode(text)))):
             expect("�" not in piece, f"De {text[:20]!r} enseñas {piece!r}.")
-            expect(piece != "", "Entregas trozos vacíos.")
 
 
 @test(
@@ -861,7 +860,6 @@ def _stops_at(my, parts, stops, right: str) -> None:
     shown = _cut(my, parts, stops)
     text = "".join(shown)
     expect(text == right, f"Con parada {stops} enseñas {text!r}.")
-    expect("" not in shown, "Entregas trozos vacíos.")
 
 
 @test(
@@ -1081,14 +1079,15 @@ def _template(messages) -> list[int]:
     return chat_tokenizer().apply_chat_template(messages, **options)
 
 
-def _as_from_scratch(my, chat, text: str, said: str, **chosen) -> None:
-    """Que `chat` responda lo mismo que otro, nuevo, con sus mensajes."""
+def _as_from_scratch(my, chat, text: str, said: str, **chosen) -> str:
+    """La respuesta de `chat`, que es la de otro nuevo con sus mensajes."""
     other = new_chat(my, chat.messages)
     right = answer(other, text, my, **chosen)
     ours = answer(chat, text, my, **chosen)
     expect(
         ours == right, f"{said} responde {ours[:30]!r} y era {right[:30]!r}."
     )
+    return ours
 
 
 @test(
@@ -1099,12 +1098,14 @@ def _as_from_scratch(my, chat, text: str, said: str, **chosen) -> None:
 )
 def o05_same(my):
     chat = new_chat(my)
+    talk = []
     for text in (GREETING, QUESTION, "¿Y mañana? 🙂"):
-        _as_from_scratch(my, chat, text, f"Tras {text!r}")
-    expect(
-        [m["role"] for m in chat.messages] == ["user", "assistant"] * 3,
-        "En messages no quedan las tres preguntas y sus respuestas.",
-    )
+        ours = _as_from_scratch(my, chat, text, f"Tras {text!r}")
+        talk += [_user(text), _model(ours)]
+        expect(
+            chat.messages == talk,
+            "En messages no quedan las preguntas y sus respuestas.",
+        )
 
 
 @test(
@@ -1183,12 +1184,16 @@ def o09_stop(my):
 def o10_unicode(my):
     text = "El ñandú 🦤 corrió 👩🏽‍🚀."
     script = [*encode(text), chat_tokenizer().eos_token_id]
-    with Watch(chat_model(), script):
-        chosen = settings(my, max_new_tokens=60)
-        shown = take(new_chat(my).ask(GREETING, chosen))
+    with Watch(chat_model(), script) as seen:
+        made = done(
+            new_chat(my).ask(GREETING, settings(my, max_new_tokens=60))
+        )
+        first = done(next(made))
+        soon = len(seen.lengths)
+        shown = [first, *take(made)]
     expect("".join(shown) == text, f"Enseñas {''.join(shown)!r}.")
-    expect("�" not in "".join(shown), "Enseñas un carácter partido.")
-    expect(len(shown) > 3, f"Lo enseñas en {len(shown)} trozos.")
+    expect(not any("�" in x for x in shown), "Enseñas un carácter partido.")
+    expect(soon < 4, f"Antes de enseñar nada van {soon} forwards.")
 
 
 SCHEMA = {
@@ -1333,9 +1338,9 @@ def o16_pressed(my):
     for place in (1, 4):
         chat = new_chat(my)
         answer(chat, GREETING, my)
-        with Watch(chat_model(), press=place):
-            with suppress(KeyboardInterrupt):
-                answer(chat, "¿Me oyes?", my)
+        pressed = Watch(chat_model(), press=place)
+        with suppress(KeyboardInterrupt), pressed:
+            answer(chat, "¿Me oyes?", my)
         lengths = {layer.get_seq_length() for layer in chat.cache.layers}
         expect(
             len(lengths) < 2, f"Las capas guardan {sorted(lengths)} tokens."
