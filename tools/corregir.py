@@ -164,7 +164,7 @@ class Limits:
     """Lo que se le deja a cada entrega."""
 
     seconds: float
-    memory: float
+    memory: float  # en GiB
     jail: list[str]
     model: str | None
 
@@ -211,7 +211,7 @@ def watch(command: list[str], folder: Path, seconds: float) -> str:
         code = process.wait(timeout=seconds)
         return f"el proceso acabó antes de tiempo ({code})" if code else ""
     except subprocess.TimeoutExpired:
-        return f"se acabaron los {seconds:g} segundos"
+        return f"se acabaron los {seconds:.0f} segundos"
     finally:
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):

@@ -90,6 +90,18 @@ def number_of(source: str) -> str | None:
     return None
 
 
+def without_checks(code: str) -> str:
+    """El código de una celda sin sus `check(…)`: el resto es del alumno."""
+    tree = ast.parse(code)
+    tree.body = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.Expr)
+        or number_of(ast.unparse(node)) is None
+    ]
+    return ast.unparse(tree)
+
+
 def plan(theirs: list[dict], ours: list[dict]) -> list[tuple[str, str]]:
     """Qué se ejecuta y en qué orden: pares («celda», código) del alumno y
     («corrección», código) del laboratorio.
@@ -114,7 +126,10 @@ def plan(theirs: list[dict], ours: list[dict]) -> list[tuple[str, str]]:
         ]
         place = places[-1] if places else len(steps)
         steps.insert(int(place + 1), [before, None, "corrección", code])
-    return [(kind, code) for _, number, kind, code in steps if number is None]
+    return [
+        (kind, code if number is None else without_checks(code))
+        for _, number, kind, code in steps
+    ]
 
 
 def code_cells(path: Path) -> list[tuple[dict, str]]:
