@@ -1,10 +1,11 @@
 """Mi generador: de una pregunta a su respuesta, token a token.
 
-    python mi_generador.py "Hola"            (o --help)
-    python -m tokenatoken.checks.project mi_generador.py
+    python labs/mi_generador.py "Hola"       (o --help)
+    python -m tokenatoken.checks.project labs/mi_generador.py
 
 Lo que escribiste en las unidades 01 a 12, junto en un archivo. La segunda
-orden lo corrige y da una medalla; cada pieza se corrige por separado.
+orden, desde la carpeta del curso, lo corrige y da una medalla: cada pieza por
+separado, así que puedes empezar por cualquiera.
 
 BRONCE · elegir y repetir
     warp(logits, settings)               logits [B, V] → [B, V], en fp32

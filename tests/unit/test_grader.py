@@ -174,7 +174,7 @@ def test_no_network_no_memory_no_foreign_files(tmp_path, server):
         "        denied.append(type(error).__name__)\n"
         "import urllib.request\n"
         f"attempt(lambda: urllib.request.urlopen({url!r}))\n"
-        "attempt(lambda: bytearray(30 * 2**30))\n"
+        "attempt(lambda: bytearray(7 * 2**30))\n"
         f"attempt(lambda: open({str(victim)!r}, 'w').write('roto'))\n"
         "open('aquí sí.txt', 'w').write('bien')\n"
     )
@@ -191,7 +191,7 @@ def test_no_network_no_memory_no_foreign_files(tmp_path, server):
         return one
 
     text = notebook(both, extra=[cell(attempts)])
-    marks, _ = graded(tmp_path, text, memory=8)
+    marks, _ = graded(tmp_path, text, memory=6)
     assert {*marks.values()} == {"✔"}
     assert calls == [] and victim.read_text("utf-8") == "intacto"
 

@@ -8,7 +8,7 @@ import pytest
 from tests.mutants.project import MUTANTS
 from tokenatoken.checks import project
 from tokenatoken.checks.acceptance import LEVELS, TESTS
-from tools import ROOT
+from tools import ROOT, make_labs
 
 REFERENCE = ROOT / "solutions" / "mi_generador.py"
 SKELETON = ROOT / "labs" / "mi_generador.py"
@@ -30,6 +30,18 @@ def test_the_untouched_skeleton_is_pending():
     untouched = project.grade(SKELETON)
     assert {r.ok for r in untouched.results} == {None}, untouched
     assert untouched.medal == "" and len(untouched.results) == len(TESTS)
+
+
+def test_the_skeleton_is_what_the_solution_generates(tmp_path):
+    assert make_labs.expected()[SKELETON] == SKELETON.read_text("utf-8")
+    for folder, text in (("solutions", SOURCE), ("labs", "tocado a mano")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / SKELETON.name).write_text(text, "utf-8")
+    (tmp_path / "labs" / "sobra.py").write_text("", "utf-8")
+    assert {p.name for p in make_labs.drift(tmp_path)} == {
+        SKELETON.name,
+        "sobra.py",
+    }
 
 
 def mutant(tmp_path, *changes: str):
@@ -170,6 +182,8 @@ def test_endless_forwards_are_cut(tmp_path):
         ("from transformers.cache_utils import DynamicCache", []),
         ("self.generate(1); generate(2)", []),
         ("import torch.nn.functional as F", []),
+        ("model.eval(); stream = Conversation = 1; stream", []),
+        ("eval('model.gen' + 'erate')", ["eval"]),
     ],
 )
 def test_shortcuts_are_seen(line, found):

@@ -447,9 +447,9 @@ def _hot(my, seed, n: int = 12):
 
 @test(
     "La semilla manda",
-    "Un torch.Generator nuevo en cada llamada, con manual_seed(semilla), y el "
-    "mismo en todos los pasos. Imprime los ids de dos llamadas seguidas con la "
-    "misma semilla, y sin semilla.",
+    "Cada llamada necesita un generador nuevo, sembrado una vez, y el "
+    "mismo en todos los pasos. Imprime los ids de dos llamadas seguidas "
+    "con la misma semilla, y sin semilla.",
 )
 def b09_seed(my):
     def run(seed):
@@ -601,9 +601,9 @@ TALK = [
 
 @test(
     "La plantilla, como ids",
-    "apply_chat_template devuelve un diccionario si no dices return_dict=False "
-    "y deja el turno cerrado si no pides add_generation_prompt. Pasa tus ids "
-    "por decode y compáralo con el texto de la plantilla.",
+    "apply_chat_template puede devolver un diccionario y, si no se lo "
+    "pides, deja la respuesta sin abrir: mira qué argumentos tiene. Pasa "
+    "tus ids por decode y compáralo con el texto de la plantilla.",
 )
 def b18_template(my):
     tokenizer = chat_tokenizer()
@@ -677,9 +677,9 @@ def _right_path(my, model, ids, name: str) -> None:
 
 @test(
     "Los mismos logits que sin caché, en seis arquitecturas",
-    "Si el primer paso va bien y el segundo no, la posición o la caché están "
-    "mal. La posición sale de cache.get_seq_length(): no la cuentes por tu "
-    "lado. Compara con un forward de todo el texto.",
+    "Si el primer paso va bien y el segundo no, la posición o la caché "
+    "están mal. La posición sale de lo que guarda la caché: no la cuentes"
+    " por tu lado. Compara con un forward de todo el texto.",
 )
 def p03_logits(my):
     for name, model in architectures().items():
@@ -740,7 +740,8 @@ def p06_chunks(my):
 @test(
     "Con una caché ya empezada",
     "Si la caché que recibes guarda el comienzo de ids, solo pasa lo que "
-    "falta: ids[:, cache.get_seq_length():]. Dale una con 4 de 9 tokens.",
+    "falta, y cuánto guarda lo sabe ella. Dale una con 4 de 9 tokens y "
+    "mira la forma de lo que entra en el primer forward.",
 )
 def p07_warm(my):
     from transformers import DynamicCache
@@ -926,8 +927,9 @@ def p17_released(my):
 
 @test(
     "Tras la parada no se pide más",
-    "Cada trozo que pides después de la parada es un forward tirado. Acaba el "
-    "iterador con return en cuanto la ves.",
+    "Cada trozo que pides después de la parada es un forward tirado. Dale"
+    " un iterador que imprima cada trozo que entrega, y mira cuáles salen"
+    " tras la parada.",
 )
 def p18_no_more(my):
     asked = []
@@ -1016,9 +1018,9 @@ def _filled(ids):
 
 @test(
     "El comienzo común",
-    "La caché vale hasta el primer id distinto, y siempre tiene que quedar uno "
-    "por pasar: sin él no hay logits. crop quita del final y recibe un número "
-    "negativo: cuántos sobran.",
+    "La caché vale hasta el primer id distinto, y siempre tiene que "
+    "quedar uno por pasar: sin él no hay logits. Mira en crop qué "
+    "significa su número, y de qué signo es.",
 )
 def o03_common(my):
     held = [5, 6, 7, 8, 9]

@@ -36,11 +36,11 @@ OURS = {"model", "constrained", "grammar", "schema"}
 # De lo permitido cuelgan piezas que no lo están.
 BANNED = {
     *("Sampler", "generate_steps", "warp_logits", "sample_token"),
-    *("text_pieces", "stream", "chat_ids", "Conversation", "next_logits"),
-    *("TextStreamer", "TextIteratorStreamer", "pipeline", "LogitsProcessor"),
+    *("text_pieces", "chat_ids", "Conversation", "next_logits"),
+    *("TextStreamer", "TextIteratorStreamer", "LogitsProcessor"),
     *("LogitsProcessorList", "GenerationConfig", "GenerationMixin"),
-    *("import_module", "__import__", "exec", "eval"),
 }
+DYNAMIC = {"__import__", "exec", "eval"}
 PENDING = "Pendiente."
 _numbers = itertools.count()
 
@@ -140,7 +140,7 @@ def foreign(source: str) -> list[str]:
             found += _from(node)
         elif isinstance(node, ast.Attribute) and _method(node):
             found.append(node.attr)
-        elif isinstance(node, ast.Name) and node.id in BANNED:
+        elif isinstance(node, ast.Name) and node.id in DYNAMIC:
             found.append(node.id)
     return [*dict.fromkeys(found)]
 
