@@ -172,23 +172,28 @@ def generate(
     start, pick = time.perf_counter(), pick or picker(model, settings)
     ends = end_ids(model) if ends is None else ends
     cache = DynamicCache() if cache is None else cache
-    stats = Stats() if stats is None else stats
+    stats = stats or Stats()
     stats.prompt_tokens = ids.shape[1]
     stats.reused_tokens = cache.get_seq_length()
     for left in reversed(range(settings.max_new_tokens)):
         fresh = ids[:, cache.get_seq_length() :]  # [1, m]: n, y luego 1
         token = pick(forward(model, fresh, cache), ids)  # [1]
         ids = torch.cat([ids, token[:, None]], -1)  # [1, n + 1]
-        stats.forwards += 1
-        stats.processed_tokens += fresh.shape[1]
-        stats.new_tokens += 1
-        stats.seconds = time.perf_counter() - start
-        stats.first_seconds = stats.first_seconds or stats.seconds
+        note(stats, fresh.shape[1], time.perf_counter() - start)
         ended = int(token) in ends
         stats.reason = "fin" if ended else "" if left else "máximo"
         yield int(token)
         if ended:
             return
+
+
+def note(stats: Stats, tokens: int, seconds: float) -> None:
+    """Un token más, que ha costado un forward de `tokens`."""
+    stats.new_tokens += 1
+    stats.forwards += 1
+    stats.processed_tokens += tokens
+    stats.first_seconds = stats.first_seconds or seconds
+    stats.seconds = seconds
 
 
 def picker(model, settings: Settings):
@@ -352,15 +357,8 @@ class Chat:
         row = torch.tensor([ids], device=self.model.device)  # [1, n]
         options = dict(pick=pick, ends=ends, cache=self.cache, stats=stats)
         steps = generate(self.model, row, settings, **options)
-
-        def visible():
-            for token in steps:
-                new.append(token)
-                if token not in ends:
-                    yield token
-
         try:
-            shown = pieces(self.tokenizer, visible())
+            shown = pieces(self.tokenizer, visible(steps, ends, new))
             for piece in until(shown, settings.stop):
                 answer["content"] += piece
                 yield piece
@@ -369,6 +367,14 @@ class Chat:
             stats.reason = stats.reason or "interrumpido"
             steps.close()
             self.held = [*ids, *new][: self.cache.get_seq_length()]
+
+
+def visible(steps, ends: set[int], new: list[int]):
+    """Los ids que son texto; en `new` se apuntan todos."""
+    for token in steps:
+        new.append(token)
+        if token not in ends:
+            yield token
         ### END SOLUTION
 
 

@@ -14,8 +14,8 @@ temporal, con tiempo y memoria contados, sin red y sin poder escribir fuera de
 ella, y se corrige con las celdas del curso, no con las suyas. Eso basta para
 los accidentes y los descuidos, no para quien quiera hacer daño o trampas: el
 código corre con tu usuario y puede leer tus archivos, lanzar otros programas
-(que solo se quedan sin red si `unshare` funciona) y cambiar, dentro de su
-proceso, el propio corrector. De clases que no conoces, corrige en un
+(que sí escriben donde tú, y solo se quedan sin red si `unshare` funciona) y
+cambiar, dentro de su proceso, el propio corrector. De clases que no conoces, corrige en un
 contenedor o en una cuenta sin nada tuyo, y mira el código de quien te extrañe.
 """
 

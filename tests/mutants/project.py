@@ -4,7 +4,7 @@
 sola vez en `solutions/mi_generador.py`.
 """
 
-LOOP = "            return\n\n\ndef picker"
+LOOP = "            return\n\n\ndef note"
 STOPS = (
     "        if found := [text.index(stop) for stop in stops if stop in text]:"
 )
@@ -120,7 +120,7 @@ MUTANTS = {
         "else set(ends or ())",
         "else set((ends or ())[:1])",
     ),
-    "no para en el fin": ("b15 o08", LOOP, "            pass\n\n\ndef picker"),
+    "no para en el fin": ("b15 o08", LOOP, "            pass\n\n\ndef note"),
     "el fin no se entrega": (
         "b15",
         "        yield int(token)\n        if ended:\n            return\n",
@@ -323,8 +323,8 @@ MUTANTS = {
     ),
     "enseña el fin": (
         "o08 o10",
-        "                if token not in ends:\n",
-        "                if True:\n",
+        "        if token not in ends:\n",
+        "        if True:\n",
     ),
     "solo el fin del tokenizador": (
         "o08",
@@ -398,8 +398,8 @@ MUTANTS = {
     ),
     "cuenta el prompt entero": (
         "o18",
-        "stats.processed_tokens += fresh.shape[1]",
-        "stats.processed_tokens += ids.shape[1]",
+        "note(stats, fresh.shape[1],",
+        "note(stats, ids.shape[1],",
     ),
     "sin lo reutilizado": (
         "o18",
