@@ -6,7 +6,8 @@ En una celda de código, lo que hay entre «### BEGIN SOLUTION» y «### END
 SOLUTION» se cambia por «# TU CÓDIGO AQUÍ» y las líneas «### STUB: …» que
 hubiera dentro («...» si no hay ninguna). Para un «caza el bug», las líneas
 «### BUG: …» ocupan el sitio de la solución sin ninguna señal. Las celdas con la etiqueta
-«solo-solucion» desaparecen. Los laboratorios se guardan sin salidas.
+«solo-solucion» desaparecen. Los laboratorios se guardan sin salidas. Un archivo
+.py (el proyecto, `mi_generador.py`) lleva las mismas marcas.
 """
 
 import re
@@ -67,10 +68,13 @@ def lab_text(notebook) -> str:
 
 def expected(root: Path = ROOT) -> dict[Path, str]:
     """Ruta de cada laboratorio → texto que debe tener."""
-    return {
-        root / "labs" / path.name: lab_text(nbformat.read(path, as_version=4))
+    texts = {
+        path: lab_text(nbformat.read(path, as_version=4))
         for path in sorted((root / "solutions").glob("*.ipynb"))
     }
+    for path in sorted((root / "solutions").glob("*.py")):
+        texts[path] = without_solution(path.read_text(encoding="utf-8"))
+    return {root / "labs" / path.name: text for path, text in texts.items()}
 
 
 def drift(root: Path = ROOT) -> list[Path]:
@@ -81,9 +85,9 @@ def drift(root: Path = ROOT) -> list[Path]:
         for path, text in good.items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
-    return wrong + [
-        p for p in (root / "labs").glob("*.ipynb") if p not in good
-    ]
+    kinds = ("*.ipynb", "*.py")
+    there = [p for kind in kinds for p in (root / "labs").glob(kind)]
+    return wrong + [path for path in there if path not in good]
 
 
 def main() -> None:
