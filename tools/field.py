@@ -1,0 +1,181 @@
+"""Mide lo que se construye alrededor del modelo (unidad 13).
+
+    python -m tools.field [--only rag judge agent]
+
+Rehace tokenatoken/data/campo/campo.json con los textos de casos.toml: buscar
+un documento y responder con él, un agente con calculadora y un juez que elige
+entre dos respuestas en los dos órdenes. Greedy, fp32. Diez minutos.
+"""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import torch
+from torch.nn.functional import normalize
+from tqdm.auto import tqdm
+
+from tokenatoken.field import (
+    agent,
+    answer,
+    nearest,
+    preference,
+    vectors,
+)
+from tokenatoken.measurements import SAMPLES, conditions
+from tokenatoken.model import load_model
+from tokenatoken.tokens import encode
+
+from . import parser, save_json
+
+HOME = SAMPLES.parent / "campo"
+LAYERS = range(0, 25, 2)
+SHORT = " Responde en pocas palabras."
+
+
+def cases() -> dict:
+    return tomllib.loads((HOME / "casos.toml").read_text("utf-8"))
+
+
+def words(text: str) -> set[str]:
+    """Las palabras de cuatro letras o más."""
+    return set(re.findall(r"\w{4,}", text.lower()))
+
+
+def by_tokens(model, tokenizer, questions, documents, layer) -> list[int]:
+    """Cada token de la pregunta busca su mejor pareja en el documento."""
+
+    def states(text):
+        ids = torch.tensor([encode(tokenizer, text)])
+        every = model.model(ids, output_hidden_states=True).hidden_states
+        return normalize(every[layer][0, 1:], dim=-1)  # [n, D]
+
+    held = [states(text) for text in documents]
+    found = []
+    for question in questions:
+        q = states(question)
+        scores = torch.stack([(q @ d.T).amax(1).sum() for d in held])
+        found.append(int(scores.argmax()))
+    return found
+
+
+def search(model, tokenizer, questions, documents, right) -> dict:
+    """De cada manera de buscar, cuántas preguntas van a su documento."""
+
+    def hits(found):
+        return sum(a == b for a, b in zip(found, right))
+
+    held = [words(text) for text in documents]
+    common = [
+        max(range(len(held)), key=lambda i: len(words(q) & held[i]))
+        for q in questions
+    ]
+    mean, tokens = {}, {}
+    for layer in tqdm(LAYERS):
+        pair = (
+            vectors(model, tokenizer, texts, layer)
+            for texts in (questions, documents)
+        )
+        mean[layer] = hits(nearest(*pair))
+        tokens[layer] = hits(
+            by_tokens(model, tokenizer, questions, documents, layer)
+        )
+    return {"words": hits(common), "mean": mean, "tokens": tokens}
+
+
+def rag(model, tokenizer) -> dict:
+    held = cases()["documentos"]
+    documents = [d["texto"] for d in held]
+    asked = [(q, a, i) for i, d in enumerate(held) for q, a in d["preguntas"]]
+    found = search(
+        model,
+        tokenizer,
+        [q for q, *_ in asked],
+        documents,
+        [i for *_, i in asked],
+    )
+    rows = []
+    for question, good, i in tqdm(asked):
+        row = {"question": question, "good": good, "document": i}
+        for name, text in {
+            "sin texto": "",
+            "con el suyo": documents[i],
+            "con otro": documents[(i + 3) % len(documents)],
+        }.items():
+            given = f"{text}\n\nSegún este texto: " * bool(text)
+            content = given + question + SHORT
+            said = answer(
+                model, tokenizer, [{"role": "user", "content": content}], 16
+            )
+            fine = bool(re.search(rf"\b({good})", said, re.I))
+            row[name] = {"said": said, "right": fine}
+        rows.append(row)
+    return {"search": found, "answers": rows}
+
+
+def judge(model, tokenizer) -> dict:
+    pairs, filler = cases()["juez"]["parejas"], cases()["juez"]["relleno"]
+    result = {}
+    for labels in ("AB", "12"):
+        rows = []
+        for question, good, bad in tqdm(pairs):
+            versus = {
+                "mala": (good, bad),
+                "igual": (good, good),
+                "larga": (good, good + filler),
+                "mala y larga": (good, bad + filler),
+            }
+            rows.append(
+                {
+                    name: [
+                        preference(model, tokenizer, question, a, b, labels),
+                        1
+                        - preference(model, tokenizer, question, b, a, labels),
+                    ]
+                    for name, (a, b) in versus.items()
+                }
+            )
+        result[labels] = rows
+    return result
+
+
+def sums(model, tokenizer) -> list[dict]:
+    rows = []
+    for question, good in tqdm(cases()["cuentas"]["preguntas"]):
+        alone = [
+            {
+                "role": "user",
+                "content": question + " Responde solo con el número.",
+            }
+        ]
+        direct = answer(model, tokenizer, alone, 9, r"\d{1,8}")
+        said, messages = agent(model, tokenizer, question)
+        log = [m["content"] for m in messages[2:]]
+        rows.append(
+            {"question": question, "good": str(good), "direct": direct}
+            | {"agent": said, "log": log}
+        )
+    return rows
+
+
+PARTS = {"rag": rag, "judge": judge, "agent": sums}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    options.add_argument("--machine", default="2 núcleos x86-64, sin GPU")
+    asked = options.parse_args()
+    path = Path(HOME / "campo.json")
+    kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    torch.set_grad_enabled(False)
+    model, tokenizer = load_model(dtype=torch.float32, device="cpu")
+    kept["conditions"] = conditions(model) | {"machine": asked.machine}
+    for name in asked.only:
+        kept[name] = PARTS[name](model, tokenizer)
+        save_json(path, kept)
+
+
+if __name__ == "__main__":
+    main()
