@@ -80,9 +80,8 @@ def claims_of(path: Path) -> list[dict]:
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type != "markdown":
             continue
-        for heading in re.findall(r"^##+ (.+)$", cell.source, re.M):
-            if not heading.startswith("«"):
-                section = heading
+        for heading in re.findall(r"^## (.+)$", cell.source, re.M):
+            section = heading
         if section == "Dicho y medido":
             inside.append(cell.source)
         rows += [(section, *row) for row in quoted(cell.source)]
