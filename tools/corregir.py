@@ -145,6 +145,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONIOENCODING": "utf-8",
         "MPLBACKEND": "Agg",
         "HF_HUB_OFFLINE": "1",
+        "CURSO_LLM_PROGRESO": "no",
     }  # fmt: skip
 
 

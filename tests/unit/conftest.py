@@ -1,6 +1,7 @@
 """Un GGUF diminuto de arquitectura qwen2, con pesos al azar y su espejo."""
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gguf.quants import quantize
 from tokenatoken.model.download import WeightsFile
 from tokenatoken.tokens import byte_alphabet
 
+os.environ.setdefault("CURSO_LLM_PROGRESO", "no")
 torch.set_num_threads(1)  # modelos diminutos: repartir cuesta más que calcular
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 64, 96, 2, 4, 2

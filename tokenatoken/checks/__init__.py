@@ -23,6 +23,8 @@ from .kit import (
     exercise,
     expect,
 )
+from .progress import progress, record
+from .quiz import quiz
 
 __all__ = [
     "EXERCISES",
@@ -36,6 +38,8 @@ __all__ = [
     "exercise",
     "expect",
     "load_unit",
+    "progress",
+    "quiz",
     "units",
 ]
 _MARKS = {
@@ -84,9 +88,16 @@ def check(number: str, *answers) -> Verdict:
     """Corrige el ejercicio `number` («unidad.ejercicio») y nunca lanza.
 
     `answers`: lo que has escrito (valores o funciones). Devuelve un
-    `Verdict`; con un número desconocido lo dice y enumera los que hay.
+    `Verdict`, que queda apuntado en `progress`; con un número desconocido lo
+    dice y enumera los que hay.
     """
-    number = str(number)
+    verdict = _verdict(str(number), answers)
+    if verdict.ok is not None and verdict.exercise in EXERCISES:
+        record(verdict.exercise, verdict.ok)
+    return verdict
+
+
+def _verdict(number: str, answers: tuple) -> Verdict:
     known = load_unit(number.split(".")[0])
     if number not in known:
         return Verdict(number, False, _unknown(known))
