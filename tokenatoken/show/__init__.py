@@ -28,3 +28,4 @@ from .unit09 import control_explorer
 from .unit10 import company_explorer, split_drawing
 from .unit11 import draft_explorer
 from .unit12 import page_map, server_explorer, timeline
+from .unit13 import course_map, formula_sheet, passport_explorer

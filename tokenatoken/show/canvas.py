@@ -69,15 +69,19 @@ class Canvas:
             size = WIDE / DPI, self.height / DPI
             figure = plt.figure(figsize=size)
             axes = figure.add_axes((0, 0, 1, 1))
-            axes.set(xlim=(0, WIDE), ylim=(self.height, 0))
             axes.axis("off")
-            for box in self.boxes:
-                axes.add_patch(_patch(**box))
-            for label in self.labels:
-                _write(axes, **label)
+            self.paint(axes)
             png = png_of(figure)
             plt.close(figure)
         return Picture(png, self.about)
+
+    def paint(self, axes, scale: float = 1.0) -> None:
+        """Lo dibuja en unos ejes; `scale`: cuánto encogen letras y líneas."""
+        axes.set(xlim=(0, WIDE), ylim=(self.height, 0))
+        for box in self.boxes:
+            axes.add_patch(_patch(**box | {"line": scale * box["line"]}))
+        for label in self.labels:
+            _write(axes, **label | {"size": scale * label["size"]})
 
 
 def _svg_box(x, y, wide, high, fill, edge, opacity, line) -> str:

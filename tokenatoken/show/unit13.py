@@ -1,0 +1,146 @@
+"""Los dibujos de la unidad 13: el curso en una página, la hoja de fórmulas y
+el pasaporte de un token."""
+
+import html
+
+import ipywidgets as widgets
+
+from .. import CourseError
+from .boxes import BLUE, GREEN, ORANGE, PALE, stack, strip
+from .canvas import WIDE, Canvas
+from .explorer import STATES, explorer
+from .picture import TOKEN_COLORS, publish
+
+WIDTH, HIGH, GAP = 164, 84, 20
+
+
+def course_map(
+    stations: list[tuple], around: list[tuple], controls: dict, title: str
+) -> None:
+    """Enseña el camino de un prompt a su respuesta y, debajo, lo que lo rodea.
+    De cada estación, `(unidad, qué pasa, qué da)`. `controls`: unidad → nombre
+    de su punto de control."""
+    canvas = map_canvas(stations, around, controls, title)
+    data = {"kind": "map", "title": title, "stations": stations}
+    data |= {"around": around, "controls": controls}
+    publish(canvas.picture(), **{STATES: data})
+
+
+def map_canvas(stations, around, controls: dict, title: str) -> Canvas:
+    canvas = Canvas(60)
+    canvas.title(title)
+    order = {unit: i for i, unit in enumerate(controls, 1)}
+    for i, station in enumerate([*stations, *around]):
+        place = 10 + (WIDTH + GAP) * (i % 6), 64 + (HIGH + 52) * (i // 6)
+        _station(canvas, *place, station, order)
+        if i < len(stations) - 1 and i % 6 < 5:
+            x = place[0] + WIDTH + GAP / 2
+            canvas.text(x, place[1] + HIGH / 2, "→", 22)
+    canvas.height = 64 + (HIGH + 52) * -(-(i + 1) // 6)
+    names = "; ".join(f"{i} {n}" for i, n in enumerate(controls.values(), 1))
+    canvas.text(10, canvas.height + 4, f"Control: {names}", 18, "start")
+    canvas.height += 26
+    path, rest = (
+        "; ".join(f"{unit} {does}, da {gives}" for unit, does, gives in part)
+        for part in (stations, around)
+    )
+    canvas.about = f"{title}. Camino: {path}. Alrededor: {rest}. Puntos "
+    canvas.about += f"de control: {names}"
+    return canvas
+
+
+def _station(canvas: Canvas, x, y, station: tuple, order: dict) -> None:
+    unit, does, gives = station
+    color = ORANGE if unit in order else TOKEN_COLORS[0]
+    canvas.box(x, y, WIDTH, HIGH, color, opacity=0.45)
+    canvas.text(x + 8, y + 18, unit, 17, "start", "#444", bold=True)
+    if unit in order:
+        mark = f"control {order[unit]}"
+        canvas.text(x + WIDTH - 8, y + 18, mark, 15, "end", "#444")
+    for j, line in enumerate(_lines(does, 17)):
+        canvas.text(x + WIDTH / 2, y + 42 + 22 * j, line, 17)
+    canvas.text(x + WIDTH / 2, y + HIGH + 16, gives, 16, color="#444")
+
+
+def _lines(words: str, most: int) -> list[str]:
+    """El texto, en renglones de `most` caracteres."""
+    lines = [""]
+    for word in words.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def formula_sheet(rows: list[tuple], title: str) -> None:
+    """Enseña la hoja de fórmulas. `rows`: `(unidad, nombre, fórmula, con
+    números, resultado)`."""
+    data = {"kind": "sheet", "title": title, "rows": rows}
+    publish(sheet_canvas(rows, title).picture(), **{STATES: data})
+
+
+def sheet_canvas(rows: list[tuple], title: str) -> Canvas:
+    canvas, said = Canvas(56), []
+    canvas.title(title)
+    for i, (unit, name, formula, numbers, result) in enumerate(rows):
+        y = canvas.height
+        if i % 2 == 0:
+            canvas.box(0, y, WIDE, 62, PALE)
+        canvas.text(12, y + 20, unit, 17, "start", "#444", bold=True)
+        canvas.text(50, y + 20, name, 18, "start", bold=True)
+        canvas.text(330, y + 20, formula, 18, "start")
+        canvas.text(50, y + 45, numbers, 17, "start", "#444")
+        canvas.text(WIDE - 12, y + 45, result, 18, "end", BLUE, bold=True)
+        canvas.height += 62
+        said.append(f"{name} ({unit}): {formula}; {numbers}: {result}")
+    canvas.height += 8
+    canvas.about = f"{title}. {'. '.join(said)}"
+    return canvas
+
+
+def passport_explorer(tokens: list[str], rows: list[dict]) -> widgets.VBox:
+    """Todo lo que el curso sabe decir de un token, para cada uno de los de
+    una respuesta. `tokens`: sus textos; `rows`: de cada uno, «qué» → `(valor,
+    unidad que lo explica)`."""
+    if not tokens or len(tokens) != len(rows):
+        raise CourseError(
+            "Hace falta al menos un token, y un pasaporte para cada uno."
+        )
+    still = min(4, len(tokens))
+
+    def draw(step):
+        row = rows[step - 1]
+        words = " · ".join(
+            f"{html.escape(name)}: <b>{html.escape(value)}</b>"
+            for name, (value, _) in list(row.items())[:3]
+        )
+        return words, stack(_answer(tokens, step), _passport(row, step))
+
+    knob = widgets.IntSlider(
+        value=1, min=1, max=len(tokens), description="Token"
+    )
+    data = {"kind": "passport", "tokens": tokens, "rows": rows}
+    return explorer(draw, states=data, still={"step": still}, step=knob)
+
+
+def _answer(tokens: list[str], step: int) -> Canvas:
+    """La respuesta, con el token elegido en naranja."""
+    colors = [ORANGE if i == step else PALE for i, _ in enumerate(tokens, 1)]
+    pieces = [(token, str(i)) for i, token in enumerate(tokens, 1)]
+    return strip(pieces, colors, "El pasaporte de un token")
+
+
+def _passport(row: dict, step: int) -> Canvas:
+    canvas, said = Canvas(10), []
+    half = -(-len(row) // 2)
+    for i, (name, (value, unit)) in enumerate(row.items()):
+        x, y = WIDE / 2 * (i // half), 10 + 44 * (i % half)
+        if i % half % 2 == 0:
+            canvas.box(x, y, WIDE / 2 - 8, 42, PALE)
+        canvas.text(x + 10, y + 21, unit, 16, "start", GREEN, bold=True)
+        canvas.text(x + 48, y + 21, name, 18, "start")
+        canvas.text(x + WIDE / 2 - 20, y + 21, value, 19, "end", bold=True)
+        said.append(f"{name}, {value} (unidad {unit})")
+    canvas.height = 20 + 44 * half
+    canvas.about = f"Token {step}: {'; '.join(said)}"
+    return canvas
