@@ -16,6 +16,7 @@ carpeta es un servicio. De abajo arriba, y cada uno solo importa lo de abajo:
     speculative             varios tokens por lectura de los pesos
     pages · scheduler       K y V en páginas · quién pasa en cada paso
     serving                 muchas peticiones a la vez, cada una la suya
+    field                   buscar, usar una herramienta y juzgar
     model/    del archivo al modelo cargado
     show/     figuras y exploradores
     checks/   la corrección de los laboratorios

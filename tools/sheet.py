@@ -57,7 +57,8 @@ def page() -> Canvas:
     """Las tres partes, una debajo de otra."""
     data = published()
     top, sheet = data["map"], data["sheet"]
-    parts = top["stations"], top["around"], top["controls"], top["title"]
+    controls = dict(top["controls"])
+    parts = top["stations"], top["around"], controls, top["title"]
     whole = stack(
         map_canvas(*parts), sheet_canvas(sheet["rows"], sheet["title"])
     )

@@ -30,6 +30,7 @@ CONTROLS = {
     "10_determinismo.ipynb": dict(select=3),
     "11_mas_deprisa.ipynb": dict(select=3),
     "12_muchas_a_la_vez.ipynb": dict(select=4),
+    "13_en_la_pizarra.ipynb": dict(slider=1),
 }
 OPPOSITE = {"Home": "End", "End": "Home"}
 SELECTORS = {

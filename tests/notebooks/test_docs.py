@@ -10,7 +10,7 @@ import pytest
 from tokenatoken import CourseError
 from tokenatoken.model import MemoryShortage
 from tokenatoken.model.download import WeightsError
-from tools import ROOT, notebooks, report, spelling
+from tools import ROOT, glossary, notebooks, report, spelling
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = notebooks("notebooks")
@@ -27,7 +27,7 @@ def test_relative_links_and_pictures(page):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
 def test_new_terms_are_in_the_glossary(path):
-    glossary = (ROOT / "docs" / "glosario.md").read_text("utf-8").lower()
+    known = glossary.PAGE.read_text("utf-8").lower()
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
     found = re.search(
@@ -38,14 +38,24 @@ def test_new_terms_are_in_the_glossary(path):
     assert found, "el cuaderno no enlaza el glosario"
     listed = re.sub(r"[*`]", "", " ".join(found[1].split())).rstrip(".")
     for term in re.split(r",| y (?=\w+$)", listed):
-        assert term.strip().lower() in glossary, term
+        assert term.strip().lower() in known, term
 
 
 def test_the_glossary_defines_each_term_once():
-    text = (ROOT / "docs" / "glosario.md").read_text("utf-8")
-    terms = re.findall(r"^\| (.+?) \|", text, re.M)[2:]
+    text = glossary.PAGE.read_text("utf-8")
+    terms = re.findall(r'^\| <a id="(.+?)">', text, re.M)
     assert len(terms) > 60
     assert len(set(terms)) == len(terms)
+
+
+def test_the_glossary_is_linked_both_ways():
+    text = glossary.PAGE.read_text("utf-8")
+    assert glossary.linked(text) == text, "python -m tools.glossary"
+    anchors = set(re.findall(r'<a id="(.+?)">', text))
+    assert set(re.findall(r"\]\(#(.+?)\)", text)) == anchors
+    table = text.split(glossary.INDEX)[0].split("\n")
+    rows = [line for line in table if line.startswith("| ")]
+    assert len(rows) == len(anchors) + 1  # y la cabecera
 
 
 # El ayudante, con sus carpetas; las correcciones hablan de otra forma.

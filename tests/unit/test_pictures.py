@@ -282,7 +282,14 @@ def made(name: str, tiny) -> ipywidgets.VBox:
         "company": lambda: show.company_explorer(SMOLLM2, COMPANY, (0, 1)),
         "draft": lambda: show.draft_explorer(SMOLLM2, DRAFTS),
         "server": lambda: show.server_explorer(SERIES),
+        "passport": lambda: show.passport_explorer(["·Ho", "la"], PASSPORTS),
     }[name]()
+
+
+PASSPORTS = [
+    {"token": ("·Ho", "01"), "puesto": ("3", "02")},
+    {"token": ("<la>", "01"), "puesto": ("1", "02")},
+]
 
 
 def company_row(apart: int) -> dict:
@@ -412,6 +419,21 @@ def test_a_timeline_and_a_map_of_pages():
     assert "2: a, b" in pages.text and "libres, 2" in pages.text
 
 
+def test_the_map_and_the_sheet(published):
+    path = [(str(i), f"paso {i}", "ids") for i in range(7)]
+    show.course_map(path, [("9", "al lado", "")], {"3": "mandar"}, "Mapa")
+    show.formula_sheet([("06", "KV", "2·n", "2·3", "6 bytes")], "Hoja")
+    (first, _), (second, _) = (pair for pair in published[::2])
+    assert "Puntos de control: 1 mandar" in first["text/plain"]
+    assert first[STATES]["controls"] == [("3", "mandar")]
+    assert "KV (06): 2·n; 2·3: 6 bytes" in second["text/plain"]
+
+
+def test_a_passport_for_each_token():
+    with pytest.raises(CourseError, match="un pasaporte para cada uno"):
+        show.passport_explorer(["a"], [])
+
+
 MOVES = {
     "tokens": [("text", "peluche"), ("vocabulary", "MiniLM"), ("price", 9.0)],
     "attention": [("layer", 0), ("head", 0)],
@@ -439,6 +461,7 @@ MOVES = {
     "draft": [("prompt", "Cuenta"), ("draft", "modelo"), ("k", 4)],
     "server": [("arrive", "0.3"), ("most", 2), ("turn", "trozos")]
     + [("pages", 6)],
+    "passport": [("step", 2)],
 }
 
 

@@ -22,7 +22,7 @@ def course_map(
     de su punto de control."""
     canvas = map_canvas(stations, around, controls, title)
     data = {"kind": "map", "title": title, "stations": stations}
-    data |= {"around": around, "controls": controls}
+    data |= {"around": around, "controls": [*controls.items()]}  # en orden
     publish(canvas.picture(), **{STATES: data})
 
 
