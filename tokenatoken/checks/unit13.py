@@ -213,12 +213,12 @@ def merge(
     B,
     alpha,
     scale=lambda alpha, r: alpha / r,
-    rank=lambda A: A.shape[0],
+    rank=lambda A, B: A.shape[0],
     product=lambda A, B: B @ A,
     base=1,
 ):
     """Una respuesta de 13.2; sus opciones la estropean."""
-    return base * W0 + scale(alpha, rank(A)) * product(A, B)
+    return base * W0 + scale(alpha, rank(A, B)) * product(A, B)
 
 
 def by_columns(W0, A, B, alpha):
@@ -287,8 +287,10 @@ MERGE = Part(
             slip(scale=lambda alpha, r: 1),
             slip(scale=lambda alpha, r: 1 / r),
         ],
-        "r es el lado estrecho: las filas de A, que son las columnas de "
-        "B.": slip(rank=lambda A: A.shape[1]),
+        "r es el lado estrecho: las filas de A, que son las columnas de B.": [
+            slip(rank=lambda A, B: A.shape[1]),
+            slip(rank=lambda A, B: B.shape[0]),
+        ],
         "La escala es alpha / r, no r / alpha.": slip(
             scale=lambda alpha, r: r / alpha
         ),
@@ -510,6 +512,7 @@ HONEST = [
     NUMBERS.format(" WHERE i < 9") + " SELECT sum(i) FROM n",
     "SELECT count(*) FROM fichas a, fichas b",
 ]
+ATTACH = "ATTACH '{folder}/otra.db' AS otra"
 ATTACKS = [
     "DROP TABLE fichas",
     "SELECT 1; DROP TABLE fichas",
@@ -519,19 +522,18 @@ ATTACKS = [
     "INSERT INTO fichas VALUES ('nueva', 2000) RETURNING año",
     "SELECT nada FROM ninguna",
     "PRAGMA writable_schema = 1",
-    "ATTACH '{folder}/otra.db' AS otra",
+    ATTACH,
     "VACUUM INTO '{folder}/copia.db'",
     ENDLESS,
 ]
 PATIENCE = 2.0  # segundos que se espera a una consulta
 
 
-def _allowed(reads):
+def _allowed(reads, no):
     codes = {getattr(sqlite3, f"SQLITE_{name}") for name in reads}
 
     def decide(action, *_):
-        good = action in codes
-        return sqlite3.SQLITE_OK if good else sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK if action in codes else no
 
     return decide
 
@@ -544,6 +546,8 @@ def run_query(
     reads=READS,
     steps=1_000_000,
     filtered=None,
+    edit=lambda sql: sql,
+    no=sqlite3.SQLITE_DENY,
     cut=lambda cursor, rows: cursor.fetchmany(rows),
     run=sqlite3.Connection.execute,
     catch=sqlite3.Error,
@@ -554,14 +558,12 @@ def run_query(
     where = f"file:{path}?mode=ro" if only else f"file:{path}"
     with closing(sqlite3.connect(where, uri=True)) as connection:
         if reads:
-            connection.set_authorizer(_allowed(reads))
+            connection.set_authorizer(_allowed(reads, no))
         if steps:
             connection.set_progress_handler(lambda: 1, steps)
         try:
-            return cut(run(connection, sql), rows)
-        except (catch, sqlite3.Warning) as error:
-            if catch is ZeroDivisionError:
-                raise
+            return cut(run(connection, edit(sql)), rows)
+        except catch as error:
             raise ValueError(str(error)) from error
 
 
@@ -656,6 +658,10 @@ def _library() -> bytes:
 
 def _asked(answer, sql, rows):
     """Las filas, «rechaza» o lo que haya hecho mal."""
+    if sql.startswith("VACUUM"):  # con SQLITE_IGNORE, sqlite3 se cuelga
+        first = _asked(answer, ATTACH, rows)
+        if first != "rechaza":
+            return first
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         files = {"fichas.db": _library(), "otra.db": _library()}
         for name, content in files.items():
@@ -666,8 +672,8 @@ def _asked(answer, sql, rows):
             try:
                 value = _plain(call(answer, *given))
             except Hint as hint:
-                if isinstance(hint.__cause__, sqlite3.Error | sqlite3.Warning):
-                    value = "lanza un error de sqlite3"
+                if isinstance(hint.__cause__, sqlite3.Error):
+                    value = f"lanza {type(hint.__cause__).__name__}"
                 elif isinstance(hint.__cause__, ValueError):
                     value = "rechaza"
                 else:
@@ -714,9 +720,14 @@ def _to_do(right):
 def _wait(ours, right, sql, rows):
     if ours == "no acaba":
         return ENDS
+    if str(ours).startswith("lanza"):
+        return RAISES
     return "No mires lo que parece el texto: que sqlite3 diga lo que hace."
 
 
+RAISES = (
+    "Se pide ValueError: captura sqlite3.Error y lanza el tuyo en su lugar."
+)
 ENDS = (
     "Un SELECT también puede no acabar nunca: pon un tope de pasos con "
     "set_progress_handler."
@@ -734,6 +745,22 @@ exercise(
         said=_asked_said,
         otherwise=_wait,
         traps={
+            "Abrir sin permiso de escritura protege este archivo, pero se "
+            "puede abrir otro, copiar este o cambiar un ajuste: decide con "
+            "set_authorizer.": [
+                slip(reads=()),
+                slip(reads=(), filtered=lambda sql: "PRAGMA" not in sql),
+            ],
+            "No basta con que no haga nada: quien llama tiene que saberlo. "
+            "SQLITE_IGNORE calla; SQLITE_DENY hace fallar la sentencia.": slip(
+                no=sqlite3.SQLITE_IGNORE
+            ),
+            "No cambies el texto: con un LIMIT pegado, o dentro de otro "
+            "SELECT, se rompen consultas buenas.": [
+                slip(edit=lambda sql: f"{sql.rstrip(';')} LIMIT 20"),
+                slip(edit=lambda sql: f"SELECT * FROM ({sql}) LIMIT 20"),
+                slip(edit=lambda sql: sql.split(";")[0]),
+            ],
             "El comienzo no dice nada: delante puede ir un comentario o un "
             "WITH, y detrás, otra cosa.": [
                 naked(filtered=by_prefix),
@@ -758,12 +785,6 @@ exercise(
                 slip(cut=lambda cursor, rows: cursor.fetchmany(rows + 1)),
                 slip(cut=lambda cursor, rows: cursor.fetchmany(20)),
             ],
-            "Abrir sin permiso de escritura protege este archivo, pero se "
-            "puede abrir otro, o hacer una copia: decide con "
-            "set_authorizer.": [
-                slip(reads=()),
-                slip(reads=(), filtered=lambda sql: "PRAGMA" not in sql),
-            ],
             "Nada impide escribir: abre con mode=ro y decide con "
             "set_authorizer.": naked(),
             "Usar una función, como count, es leer: permite "
@@ -777,9 +798,7 @@ exercise(
                 slip(steps=200),
                 slip(steps=1000),
             ],
-            "Se pide ValueError: captura lo que lanza sqlite3 y dilo así.": slip(
-                catch=ZeroDivisionError
-            ),
+            RAISES: slip(catch=ZeroDivisionError),
         },
         rights=[run_query, by_clock],
     ),
@@ -869,6 +888,9 @@ POSITION = "Pon la buena unas veces delante y otras detrás, en cada pareja."
 LENGTH = (
     "Hace falta una pareja con la buena más corta, y otra con ella más larga."
 )
+STEADY = (
+    "Que elija la misma en los dos órdenes no basta: tiene que ser la buena."
+)
 TWINS = (
     "Dos preguntas con las mismas dos respuestas, y la buena es otra: usa las "
     "dos."
@@ -935,6 +957,18 @@ def by_lists(judge):
     assert "".join(said) == "A" * len(PAIRS) + "B" * len(PAIRS)
 
 
+def _only_differs(judge):
+    for question, good, bad in PAIRS:
+        assert judge(question, good, bad) != judge(question, bad, good)
+
+
+def _only_steady(judge):
+    for question, good, bad in PAIRS:
+        for two in ((good, bad), (bad, good)):
+            assert len({judge(question, *two) for _ in range(2)}) == 1
+    _only_differs(judge)
+
+
 def _returns(judge):
     try:
         test_judge(judge)
@@ -968,6 +1002,7 @@ exercise(
         said=_judged_said,
         traps={
             POSITION: [slip(orders=(0, 0)), slip(orders=(1, 1))],
+            STEADY: [_only_differs, _only_steady],
             LENGTH: [
                 slip(pairs=PAIRS[:1] + PAIRS[2:]),
                 slip(pairs=PAIRS[1:2] + PAIRS[5:]),
