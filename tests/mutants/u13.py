@@ -46,7 +46,7 @@ def enough(judge):
 MUTANTS = {
     "13.1": {
         "dos": wrong(lambda c, n: one_token(c, n)[:2], says="tres números"),
-        "al revés": wrong(lambda c, n: one_token(c, n)[::-1], says="n = 9"),
+        "al revés": wrong(lambda c, n: one_token(c, n)[::-1], says="y n = "),
         "texto": wrong(lambda c, n: ["a", 1, 2], says="un número"),
         "tres de más": wrong(
             partial(one_token, matrices=4), says="bytes de pesos"

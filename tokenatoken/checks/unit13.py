@@ -114,20 +114,16 @@ def passport(*values) -> dict:
     return dict(zip(names, values))
 
 
-def _three(value, *_):
-    value = _plain(value)
+COSTS = "bytes de pesos", "bytes de K y V", "FLOPs"
+
+
+def _cost_of(function, c, n, i):
+    value = _plain(call(function, c, n))
     expect(
         isinstance(value, list | tuple) and len(value) == 3,
         "Devuelve tres números: bytes de pesos, bytes de K y V, y FLOPs.",
     )
-    return [number(v) for v in value]
-
-
-def _three_said(ours, right, c, n):
-    names = "bytes de pesos", "bytes de K y V", "FLOPs"
-    i = next(i for i in range(3) if not math.isclose(ours[i], right[i]))
-    figures = spanish(ours[i], 0), spanish(right[i], 0)
-    return f"Con {c} y n = {n}, dices {figures[0]} {names[i]}, y son {figures[1]}."
+    return [number(v) for v in value][i]
 
 
 slip = slips(one_token)
@@ -135,14 +131,21 @@ exercise(
     "13.1",
     Part(
         [
-            (passport(2, 8, 2, 1, 4, 16, 100, 16, 1, 1), 9),
-            (passport(3, 16, 4, 2, 8, 40, 50, 8, 1, 1), 0),
-            (passport(5, 32, 8, 2, 16, 24, 300, 4, 16, 3), 70),
-            (passport(4, 24, 6, 6, 4, 64, 90, 16, 8, 2), 33),
+            (passport(*values), n, i)
+            for *values, n in (
+                (2, 8, 2, 1, 4, 16, 100, 16, 1, 1, 9),
+                (3, 16, 4, 2, 8, 40, 50, 8, 1, 1, 0),
+                (5, 32, 8, 2, 16, 24, 300, 4, 16, 3, 70),
+                (4, 24, 6, 6, 4, 64, 90, 16, 8, 2, 33),
+            )
+            for i in range(3)
         ],
-        truth=lambda *case: [*map(float, by_shapes(*case))],
-        read=_three,
-        said=_three_said,
+        truth=lambda c, n, i: float(by_shapes(c, n)[i]),
+        observe=_cost_of,
+        said=lambda ours, right, c, n, i: (
+            f"Con {c} y n = {n}, dices {spanish(ours, 0)} {COSTS[i]}, y son "
+            f"{spanish(right, 0)}."
+        ),
         otherwise="Haz la lista de las matrices de una capa, con sus formas, "
         "y súmala a mano con el ejemplo del enunciado.",
         traps={
@@ -194,6 +197,9 @@ exercise(
                 slip(router=lambda c: c["experts"]),
                 slip(router=lambda c: c["active"] if c["experts"] > 1 else 0),
             ],
+            "Todo eso pasa en cada capa: multiplica por layers.": lambda c, n: (
+                one_token(c | {"layers": 1}, n)
+            ),
             "Cada MLP tiene tres matrices: puerta, subida y bajada.": slip(
                 matrices=2
             ),
