@@ -86,6 +86,9 @@ MUTANTS = {
             partial(run_query, cut=lambda c, rows: [r[0] for r in c]),
             says="lista de tuplas",
         ),
+        "avisa con un texto": wrong(
+            lambda *a: "rechaza", says="lista de tuplas"
+        ),
         "espera": wrong(waits, says="no acaba"),
     },
     "13.5": {

@@ -507,7 +507,7 @@ exercise(
 
 READS = "SELECT", "READ", "FUNCTION", "RECURSIVE"
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n{})"
-ENDLESS = NUMBERS.format("") + " SELECT count(*) FROM n"
+ENDLESS = NUMBERS.format("") + " SELECT i FROM n WHERE i % 1000000000 = 1"
 HONEST = [
     "SELECT nombre, año FROM fichas WHERE año < 1903",
     "  select replace(nombre, 'Ficha', 'Nota') from fichas limit 2;",
@@ -597,6 +597,18 @@ def by_clock(path, sql, rows=20):
     return found
 
 
+def reads_outside(path, sql, rows=20):
+    """Con la lectura de las filas fuera del try."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    connection.set_authorizer(_allowed(READS, sqlite3.SQLITE_DENY))
+    connection.set_progress_handler(lambda: 1, 1_000_000)
+    try:
+        cursor = connection.execute(sql)
+    except sqlite3.Error as error:
+        raise ValueError("no") from error
+    return cursor.fetchmany(rows)
+
+
 def by_words(sql):
     bad = "insert|update|delete|drop|attach|pragma|vacuum|create|alter"
     return not re.search(rf"\b({bad})\b", sql.lower())
@@ -662,6 +674,13 @@ def _library() -> bytes:
         return path.read_bytes()
 
 
+def _table(value):
+    shape = "Devuelve una lista de tuplas, una por fila."
+    expect(isinstance(value, list | tuple), shape)
+    expect(all(isinstance(row, list | tuple) for row in value), shape)
+    return [[*row] for row in value]
+
+
 def _asked(answer, sql, rows):
     """Las filas, «rechaza» o lo que haya hecho mal."""
     if sql.startswith("VACUUM"):  # con SQLITE_IGNORE, sqlite3 se cuelga
@@ -676,7 +695,7 @@ def _asked(answer, sql, rows):
         given += [] if rows is None else [rows]
         with _watchdog() as late:
             try:
-                value = _plain(call(answer, *given))
+                value = _table(_plain(call(answer, *given)))
             except Hint as hint:
                 if isinstance(hint.__cause__, sqlite3.Error):
                     value = f"lanza {type(hint.__cause__).__name__}"
@@ -689,11 +708,6 @@ def _asked(answer, sql, rows):
         now = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
         if now != files:
             return "cambia la carpeta"
-    if not isinstance(value, str):
-        shape = "Devuelve una lista de tuplas, una por fila."
-        expect(isinstance(value, list | tuple), shape)
-        expect(all(isinstance(row, list | tuple) for row in value), shape)
-        value = [[*row] for row in value]
     return value
 
 
@@ -713,14 +727,11 @@ def _asked_said(ours, right, sql, rows):
     text = sql if rows is None else f"{sql} (rows = {rows})"
     if isinstance(ours, list):
         ours = f"devuelve {len(ours)} filas"
+    good = "lanzar ValueError"
     if isinstance(right, list):
-        right = f"devolver {right if len(right) < 3 else len(right)}"
-        right += "" if right[-1] == "]" else " filas"
-    return f"Con «{text}» tu función {ours}, y tenía que {_to_do(right)}."
-
-
-def _to_do(right):
-    return "lanzar ValueError" if right == "rechaza" else right
+        few = right if len(right) < 3 else f"{len(right)} filas"
+        good = f"devolver {few}"
+    return f"Con «{text}» tu función {ours}, y tenía que {good}."
 
 
 def _wait(ours, right, sql, rows):
@@ -732,7 +743,8 @@ def _wait(ours, right, sql, rows):
 
 
 RAISES = (
-    "Se pide ValueError: captura sqlite3.Error y lanza el tuyo en su lugar."
+    "Se pide ValueError: captura sqlite3.Error, también al leer las filas, y "
+    "lanza el tuyo en su lugar."
 )
 ENDS = (
     "Un SELECT también puede no acabar nunca: pon un tope de pasos con "
@@ -804,7 +816,7 @@ exercise(
                 slip(steps=200),
                 slip(steps=1000),
             ],
-            RAISES: slip(catch=ZeroDivisionError),
+            RAISES: [slip(catch=ZeroDivisionError), reads_outside],
         },
         rights=[run_query, by_clock],
     ),
