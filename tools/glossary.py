@@ -27,15 +27,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
-def plain(text: str) -> str:
-    return re.sub(r"[*`]", "", text)
-
-
-def order(text: str) -> str:
-    """Por orden alfabético, sin contar tildes ni signos."""
-    return slug(text)
-
-
 def linked(text: str) -> str:
     """La página, con sus enlaces y su índice."""
     homes = {path.name[:2]: path.name for path in notebooks("notebooks")}
@@ -49,11 +40,9 @@ def linked(text: str) -> str:
                 f'| <a id="{anchor}"></a>{found["term"]} | '
                 f"{found['spanish']} | {found['about']} | {home} |"
             )
-            index.append(
-                (plain(found["spanish"]), plain(found["term"]), anchor)
-            )
+            index.append((found["spanish"], found["term"], anchor))
         lines.append(line)
-    index.sort(key=lambda row: order(row[0]))
+    index.sort(key=lambda row: slug(row[0]))  # sin contar tildes
     lines += [INDEX, "| en español | término |", "|---|---|"]
     lines += [f"| {es} | [{term}](#{anchor}) |" for es, term, anchor in index]
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenatoken import number, show
+from tokenatoken import CourseError, number, show
 from tokenatoken.forward import prompt_ids
 from tokenatoken.generation import generate_steps
 from tokenatoken.model import load_tokenizer
@@ -423,9 +423,9 @@ def test_the_map_and_the_sheet(published):
     path = [(str(i), f"paso {i}", "ids") for i in range(7)]
     show.course_map(path, [("9", "al lado", "")], {"3": "mandar"}, "Mapa")
     show.formula_sheet([("06", "KV", "2·n", "2·3", "6 bytes")], "Hoja")
-    (first, _), (second, _) = (pair for pair in published[::2])
+    (first,), (second,) = (shown[0] for shown in published[::2])
     assert "Puntos de control: 1 mandar" in first["text/plain"]
-    assert first[STATES]["controls"] == [("3", "mandar")]
+    assert first[STATES]["controls"] == [["3", "mandar"]]
     assert "KV (06): 2·n; 2·3: 6 bytes" in second["text/plain"]
 
 

@@ -22,7 +22,10 @@ def course_map(
     de su punto de control."""
     canvas = map_canvas(stations, around, controls, title)
     data = {"kind": "map", "title": title, "stations": stations}
-    data |= {"around": around, "controls": [*controls.items()]}  # en orden
+    data |= {
+        "around": around,
+        "controls": [[*pair] for pair in controls.items()],
+    }  # en orden
     publish(canvas.picture(), **{STATES: data})
 
 
@@ -119,7 +122,8 @@ def passport_explorer(tokens: list[str], rows: list[dict]) -> widgets.VBox:
     knob = widgets.IntSlider(
         value=1, min=1, max=len(tokens), description="Token"
     )
-    data = {"kind": "passport", "tokens": tokens, "rows": rows}
+    plain = [{name: [*pair] for name, pair in row.items()} for row in rows]
+    data = {"kind": "passport", "tokens": tokens, "rows": plain}
     return explorer(draw, states=data, still={"step": still}, step=knob)
 
 
