@@ -8,13 +8,14 @@ preguntas, del principio de cada cuaderno: nada se teclea dos veces.
 
 import json
 import re
+from hashlib import sha256
 
 import matplotlib.pyplot as plt
 import nbformat
 
 from tokenatoken.show.boxes import stack
 from tokenatoken.show.canvas import WIDE, Canvas
-from tokenatoken.show.explorer import STATES
+from tokenatoken.show.explorer import FIGURE
 from tokenatoken.show.picture import DPI, STYLE
 from tokenatoken.show.unit13 import map_canvas, sheet_canvas
 
@@ -29,7 +30,7 @@ def published() -> dict:
     """Clase → datos, de lo que publican los dibujos del cuaderno."""
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     outputs = (o for c in cells for o in c.get("outputs", []))
-    data = (o.get("data", {}).get(STATES) for o in outputs)
+    data = (o.get("data", {}).get(FIGURE) for o in outputs)
     return {d["kind"]: d for d in data if d}
 
 
@@ -67,11 +68,11 @@ def page() -> Canvas:
 
 def draw(canvas: Canvas):
     """El lienzo, centrado en una hoja A4."""
-    figure = plt.figure(figsize=A4)
     wide = 0.9
     high = wide * A4[0] / A4[1] * canvas.height / WIDE
     if high > 0.95:
         raise SystemExit("No cabe en una página: quita alguna fila.")
+    figure = plt.figure(figsize=A4)
     scale = wide * A4[0] * DPI / WIDE  # la letra, al mismo tamaño que la caja
     axes = figure.add_axes(((1 - wide) / 2, 0.97 - high, wide, high))
     axes.axis("off")
@@ -85,16 +86,18 @@ def main() -> None:
     with plt.rc_context(STYLE):
         figure = draw(page())
         fixed = {"CreationDate": None, "Title": "Token a token, en una hoja"}
-        figure.savefig(PDF, metadata=fixed | {"Keywords": keywords()})
+        figure.savefig(PDF, metadata=fixed | {"Keywords": digest()})
         figure.savefig(PNG, dpi=110, metadata={"Software": None})
+        plt.close(figure)
     print(f"guardado {PDF.relative_to(ROOT)} y {PNG.relative_to(ROOT)}")
 
 
-def keywords() -> str:
-    """Lo dibujado, para que una prueba vea si el PDF se queda viejo."""
+def digest() -> str:
+    """Lo dibujado, resumido: así una prueba ve si el PDF se queda viejo."""
     data = published()
     whole = [data["map"], data["sheet"], questions()]
-    return json.dumps(whole, ensure_ascii=True)
+    text = json.dumps(whole, ensure_ascii=False, sort_keys=True)
+    return sha256(text.encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from tokenatoken.show import (
     unit05,
     unit08,
 )
-from tokenatoken.show.explorer import STATES
+from tokenatoken.show.explorer import FIGURE, STATES
 
 from .tiny import ended_tokenizer, wide_model
 
@@ -425,7 +425,7 @@ def test_the_map_and_the_sheet(published):
     show.formula_sheet([("06", "KV", "2·n", "2·3", "6 bytes")], "Hoja")
     (first,), (second,) = (shown[0] for shown in published[::2])
     assert "Puntos de control: 1 mandar" in first["text/plain"]
-    assert first[STATES]["controls"] == [["3", "mandar"]]
+    assert first[FIGURE]["controls"] == [["3", "mandar"]]
     assert "KV (06): 2·n; 2·3: 6 bytes" in second["text/plain"]
 
 

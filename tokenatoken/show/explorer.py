@@ -14,6 +14,7 @@ from .canvas import Canvas
 from .picture import publish
 
 STATES = "application/vnd.tokenatoken.explorador+json"
+FIGURE = "application/vnd.tokenatoken.figura+json"  # sin mandos
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _WRAP = widgets.Layout(flex_flow="row wrap", width="100%")
 Draw = Callable[..., tuple[str, Canvas]]

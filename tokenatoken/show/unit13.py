@@ -8,7 +8,7 @@ import ipywidgets as widgets
 from .. import CourseError
 from .boxes import BLUE, GREEN, ORANGE, PALE, stack, strip
 from .canvas import WIDE, Canvas
-from .explorer import STATES, explorer
+from .explorer import FIGURE, explorer
 from .picture import TOKEN_COLORS, publish
 
 WIDTH, HIGH, GAP = 164, 84, 20
@@ -26,7 +26,7 @@ def course_map(
         "around": around,
         "controls": [[*pair] for pair in controls.items()],
     }  # en orden
-    publish(canvas.picture(), **{STATES: data})
+    publish(canvas.picture(), **{FIGURE: data})
 
 
 def map_canvas(stations, around, controls: dict, title: str) -> Canvas:
@@ -79,7 +79,7 @@ def formula_sheet(rows: list[tuple], title: str) -> None:
     """Enseña la hoja de fórmulas. `rows`: `(unidad, nombre, fórmula, con
     números, resultado)`."""
     data = {"kind": "sheet", "title": title, "rows": rows}
-    publish(sheet_canvas(rows, title).picture(), **{STATES: data})
+    publish(sheet_canvas(rows, title).picture(), **{FIGURE: data})
 
 
 def sheet_canvas(rows: list[tuple], title: str) -> Canvas:
