@@ -11,9 +11,11 @@ import torch
 from torch.nn.functional import normalize
 
 from tokenatoken import CourseError, field
+from tokenatoken.cache import make_cache
 from tokenatoken.chat import chat_ids
 from tokenatoken.constrained import choose
 from tokenatoken.forward import forward
+from tokenatoken.generation import end_ids
 from tokenatoken.tokens import encode
 
 from .test_notebook_code import definitions
@@ -25,6 +27,7 @@ NAMES = "vectors", "nearest", "calculate", "agent", "answer", "preference"
 UNIT13 = definitions("13_en_la_pizarra.ipynb", *NAMES)
 UNIT13 |= dict(ast=ast, json=json, normalize=normalize, choose=choose)
 UNIT13 |= dict(CourseError=CourseError, encode=encode, chat_ids=chat_ids)
+UNIT13 |= dict(make_cache=make_cache, end_ids=end_ids)
 UNIT13 |= dict(forward=forward, OPERATIONS=field.OPERATIONS)
 UNIT13 |= dict(ACTION=field.ACTION, RULES=field.RULES)
 
