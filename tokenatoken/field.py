@@ -49,9 +49,10 @@ def vectors(model, tokenizer, texts: list[str], layer: int) -> torch.Tensor:
 
 
 def nearest(questions: torch.Tensor, documents: torch.Tensor) -> list[int]:
-    """El documento más parecido a cada pregunta, por coseno y tras restar a
-    cada grupo su media: `[Q, D]` y `[N, D]` → Q números."""
-    q, d = (normalize(x - x.mean(0), dim=-1) for x in (questions, documents))
+    """El documento más parecido a cada pregunta, por coseno y tras restar la
+    media de los documentos: `[Q, D]` y `[N, D]` → Q números."""
+    mean = documents.mean(0)  # lo que tienen todos en común no distingue
+    q, d = (normalize(x - mean, dim=-1) for x in (questions, documents))
     return (q @ d.T).argmax(-1).tolist()
 
 

@@ -19,7 +19,9 @@ import nbformat
 from . import ROOT, notebooks, parser, save_json
 
 VERDICTS = ("no se puede saber aquí", "verdad si", "verdad", "falso")
-SAID = re.compile(r"^### («.+)$|^\*\*(«[^*]+»)\.?\*\*", re.M)
+SAID = re.compile(
+    r"^### («.+)$|^\*\*(«(?:[^*]|(?<!\*)\*[^*]+\*(?!\*))+»)\.?\*\*", re.M
+)
 JUDGED = re.compile(r"\*\*Veredicto:\s+(.+?)\*\*(.*?)(?=\n\n|\Z)", re.S)
 QUOTED = re.compile(r"^> \*\*Dicho y medido\.\*\* (.+)$", re.M)
 WORDS = "|".join(f"{w[0].upper()}{w[1:]}" for w in VERDICTS)
@@ -96,17 +98,24 @@ def claims_of(path: Path) -> list[dict]:
             "section": section,
             "said": one_line(said).rstrip(". "),
             "verdict": verdict,
-            "measured": tidy(verdict, rest),
+            **dict(zip(("whole", "measured"), cut(verdict, rest))),
         }
         for section, said, verdict, rest in rows
     ]
 
 
-def tidy(verdict: str, rest: str) -> str:
-    """Lo que sigue al veredicto, como una frase."""
-    rest = one_line(rest).strip(".,:… ") + "."
-    rest = "si " * verdict.endswith(" si") + rest
-    return rest[:1].upper() + rest[1:]
+def cut(verdict: str, rest: str) -> tuple[str, str]:
+    """El veredicto con su condición («falso como constante») y lo medido."""
+    rest = one_line(rest)
+    with_more = rest[:1] not in ".,:;"  # la frase del veredicto sigue
+    more, measured = "", rest
+    if with_more:
+        more, _, measured = re.sub(r"[.:] ", "\n", rest, count=1).partition(
+            "\n"
+        )
+    measured = measured.strip(".,:; ") + "."
+    whole = f"{verdict} {more}".strip(" .")
+    return whole, measured[:1].upper() + measured[1:]
 
 
 def every_claim() -> list[dict]:
@@ -121,7 +130,7 @@ def page(rows: list[dict]) -> str:
             row[k].replace("|", "\\|") for k in ("said", "measured")
         )
         link = f"[{row['unit']}](../notebooks/{row['notebook']})"
-        lines.append(f"| {link} | {said} | {row['verdict']} | {measured} |")
+        lines.append(f"| {link} | {said} | {row['whole']} | {measured} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Mide lo que se construye alrededor del modelo (unidad 13).
 
-    python -m tools.field [--only rag judge agent]
+    python -m tools.field [--only rag judge known agent]
 
 Rehace tokenatoken/data/campo/campo.json con los textos de casos.toml: buscar
 un documento y responder con él, un agente con calculadora y un juez que elige
@@ -67,10 +67,11 @@ def search(model, tokenizer, questions, documents, right) -> dict:
         return sum(a == b for a, b in zip(found, right))
 
     held = [words(text) for text in documents]
-    common = [
-        max(range(len(held)), key=lambda i: len(words(q) & held[i]))
-        for q in questions
-    ]
+    common = []
+    for question in questions:
+        scores = [len(words(question) & page) for page in held]
+        best = max(scores)  # sin ninguna en común, no encuentra nada
+        common.append(scores.index(best) if best else None)
     mean, tokens = {}, {}
     for layer in tqdm(LAYERS):
         pair = (
@@ -119,7 +120,7 @@ def judge(model, tokenizer) -> dict:
     result = {}
     for labels in ("AB", "12"):
         rows = []
-        for question, good, bad in tqdm(pairs):
+        for question, good, bad, _ in tqdm(pairs):
             versus = {
                 "mala": (good, bad),
                 "igual": (good, good),
@@ -159,7 +160,19 @@ def sums(model, tokenizer) -> list[dict]:
     return rows
 
 
-PARTS = {"rag": rag, "judge": judge, "agent": sums}
+def known(model, tokenizer) -> list[dict]:
+    """Lo que contesta él mismo a las preguntas del juez."""
+    rows = []
+    for question, good, _, key in tqdm(cases()["juez"]["parejas"]):
+        asked = [{"role": "user", "content": question + SHORT}]
+        said = answer(model, tokenizer, asked, 16)
+        fine = bool(re.search(rf"\b({key})", said, re.I))
+        rows.append({"question": question, "good": good, "said": said})
+        rows[-1]["right"] = fine
+    return rows
+
+
+PARTS = {"rag": rag, "judge": judge, "known": known, "agent": sums}
 
 
 def main() -> None:

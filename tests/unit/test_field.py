@@ -89,9 +89,11 @@ def test_the_cell_and_the_helper_agree():
     documents = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     found = field.nearest(questions, documents)
     assert found == UNIT13["nearest"](questions, documents)
-    q, d = (x - x.mean(0) for x in (questions, documents))
+    q, d = (x - documents.mean(0) for x in (questions, documents))
     by_hand = torch.cosine_similarity(q[:, None], d[None], dim=-1).argmax(1)
     assert found == by_hand.tolist()
+    alone = [field.nearest(q[None], documents)[0] for q in questions]
+    assert alone == found, "una pregunta no depende de las demás"
     args = MODEL, TOKENIZER, "¿Qué?", "uno", "dos"
     assert field.preference(*args) == UNIT13["preference"](*args)
 

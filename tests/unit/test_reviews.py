@@ -4,6 +4,7 @@ import re
 import shutil
 import tomllib
 
+import nbformat
 import pytest
 
 from tools import ROOT, notebooks, spelling
@@ -106,7 +107,12 @@ def test_the_right_one_cannot_be_guessed(name):
 def test_no_question_is_asked_twice():
     asked = [q["texto"] for questions in REVIEWS.values() for q in questions]
     assert len(set(asked)) == len(asked)
-    told = "\n".join(p.read_text("utf-8") for p in notebooks("notebooks"))
+    cells = (
+        cell
+        for path in notebooks("notebooks")
+        for cell in nbformat.read(path, as_version=4).cells
+    )
+    told = "\n".join(cell.source for cell in cells)
     assert not [text for text in asked if text in told]
 
 
