@@ -11,7 +11,7 @@ from .canvas import WIDE, Canvas
 from .explorer import FIGURE, explorer
 from .picture import TOKEN_COLORS, publish
 
-WIDTH, HIGH, GAP = 164, 84, 20
+WIDTH, HIGH, GAP = 138, 88, 19
 
 
 def course_map(
@@ -30,39 +30,66 @@ def course_map(
 
 
 def map_canvas(stations, around, controls: dict, title: str) -> Canvas:
-    canvas = Canvas(60)
+    canvas, order = Canvas(60), {}
     canvas.title(title)
-    order = {unit: i for i, unit in enumerate(controls, 1)}
-    for i, station in enumerate([*stations, *around]):
-        place = 10 + (WIDTH + GAP) * (i % 6), 64 + (HIGH + 52) * (i // 6)
-        _station(canvas, *place, station, order)
-        if i < len(stations) - 1 and i % 6 < 5:
-            x = place[0] + WIDTH + GAP / 2
-            canvas.text(x, place[1] + HIGH / 2, "→", 22)
-    canvas.height = 64 + (HIGH + 52) * -(-(i + 1) // 6)
+    for i, unit in enumerate(controls, 1):
+        order[unit] = i
+    _row(canvas, stations, order)
+    for i in range(1, len(stations)):
+        x = 10 + (WIDTH + GAP) * i - GAP / 2
+        canvas.text(x, 60 + HIGH / 2, "→", 20)
+    _way_back(canvas, [unit for unit, *_ in stations])
+    canvas.text(10, canvas.height + 14, "Alrededor", 19, "start", bold=True)
+    canvas.height += 34
+    _row(canvas, around, order)
     names = "; ".join(f"{i} {n}" for i, n in enumerate(controls.values(), 1))
-    canvas.text(10, canvas.height + 4, f"Control: {names}", 18, "start")
-    canvas.height += 26
+    canvas.text(10, canvas.height + 12, f"Control: {names}", 18, "start")
+    canvas.height += 34
     path, rest = (
         "; ".join(f"{unit} {does}, da {gives}" for unit, does, gives in part)
         for part in (stations, around)
     )
-    canvas.about = f"{title}. Camino: {path}. Alrededor: {rest}. Puntos "
-    canvas.about += f"de control: {names}"
+    canvas.about = f"{title}. Camino: {path}; y otra vez al forward. "
+    canvas.about += f"Alrededor: {rest}. Puntos de control: {names}"
     return canvas
+
+
+def _row(canvas: Canvas, stations: list[tuple], order: dict) -> None:
+    for i, station in enumerate(stations):
+        x = 10 + (WIDTH + GAP) * i
+        _station(canvas, x, canvas.height, station, order)
+    canvas.height += HIGH + 34
+
+
+def _way_back(canvas: Canvas, units: list[str]) -> None:
+    """La flecha del bucle al forward: el token nuevo, otra vez a la red."""
+    if not {"02", "05"} <= set(units):
+        return
+    start, end = (
+        10 + (WIDTH + GAP) * units.index(unit) + WIDTH / 2
+        for unit in ("05", "02")
+    )
+    y = canvas.height + 10
+    canvas.box(end, y, start - end, 2, "#444")
+    for x in start, end:
+        canvas.box(x - 1, y - 12, 2, 12, "#444")
+    canvas.text(end, y - 14, "▲", 12, color="#444")
+    words = "otra vuelta: solo el token nuevo, si hay caché"
+    canvas.text((start + end) / 2, y + 16, words, 16, color="#444")
+    canvas.height += 44
 
 
 def _station(canvas: Canvas, x, y, station: tuple, order: dict) -> None:
     unit, does, gives = station
     color = ORANGE if unit in order else TOKEN_COLORS[0]
     canvas.box(x, y, WIDTH, HIGH, color, opacity=0.45)
-    canvas.text(x + 8, y + 18, unit, 17, "start", "#444", bold=True)
+    canvas.text(x + 7, y + 18, unit, 16, "start", "#444", bold=True)
     if unit in order:
         mark = f"control {order[unit]}"
-        canvas.text(x + WIDTH - 8, y + 18, mark, 15, "end", "#444")
-    for j, line in enumerate(_lines(does, 17)):
-        canvas.text(x + WIDTH / 2, y + 42 + 22 * j, line, 17)
-    canvas.text(x + WIDTH / 2, y + HIGH + 16, gives, 16, color="#444")
+        canvas.text(x + WIDTH - 8, y + 18, mark, 14, "end", "#444")
+    for j, line in enumerate(_lines(does, 15)):
+        canvas.text(x + WIDTH / 2, y + 44 + 22 * j, line, 16)
+    canvas.text(x + WIDTH / 2, y + HIGH + 15, gives, 15, color="#444")
 
 
 def _lines(words: str, most: int) -> list[str]:
