@@ -7,54 +7,58 @@ de tu equipo, y si no se puede escribir no pasa nada.
 import datetime
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
 
-def path() -> Path:
+def path() -> Path | None:
     """Dónde está: en la caché del curso, o donde diga `CURSO_LLM_PROGRESO`
     («no», en ningún sitio)."""
-    home = os.environ.get("CURSO_LLM_CACHE", "~/.cache/tokenatoken")
-    where = os.environ.get("CURSO_LLM_PROGRESO", f"{home}/progreso.json")
-    return Path(where).expanduser()
+    home = os.environ.get("CURSO_LLM_CACHE") or "~/.cache/tokenatoken"
+    where = os.environ.get("CURSO_LLM_PROGRESO") or f"{home}/progreso.json"
+    return None if where == "no" else Path(where).expanduser()
 
 
 def read() -> dict:
-    """Ejercicio o pregunta → `{"ok", "tries", "date"}`; si no hay nada, o no
-    se entiende, vacío."""
+    """Ejercicio o pregunta → `{"ok", "tries", "date"}`; lo que no se entienda
+    no cuenta."""
     try:
         kept = json.loads(path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {k: v for k, v in kept.items() if isinstance(v["tries"], int)}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
-    return kept if isinstance(kept, dict) else {}
 
 
 def record(number: str, ok: bool) -> None:
     """Apunta un intento. Lo que ya salió bien no deja de estarlo."""
-    if path() == Path("no"):
+    if path() is None:
         return
-    kept = read()
-    before = kept.get(number)
-    before = before if isinstance(before, dict) else {}
-    kept[number] = {
-        "ok": bool(before.get("ok")) or ok,
-        "tries": before.get("tries", 0) + 1,
-        "date": datetime.date.today().isoformat(),
-    }
     try:
         path().parent.mkdir(parents=True, exist_ok=True)
-        fresh = path().with_suffix(f".{os.getpid()}")
-        text = json.dumps(kept, ensure_ascii=False, indent=1)
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path())
+        lock = path().with_suffix(".lock")  # dos cuadernos a la vez
+        with FileLock(lock, timeout=5):
+            kept = read()
+            before = kept.get(number, {"ok": False, "tries": 0})
+            kept[number] = {
+                "ok": bool(before.get("ok")) or ok,
+                "tries": before["tries"] + 1,
+                "date": datetime.date.today().isoformat(),
+            }
+            fresh = path().with_suffix(f".{os.getpid()}")
+            text = json.dumps(kept, ensure_ascii=False, indent=1)
+            fresh.write_text(text, encoding="utf-8")
+            os.replace(fresh, path())
     except OSError:
         pass  # sin disco, o sin permiso: la corrección no depende de esto
 
 
 def forget() -> None:
     """Borra lo apuntado."""
-    path().unlink(missing_ok=True)
+    with suppress(OSError, AttributeError):
+        path().unlink()
 
 
 def progress() -> pd.DataFrame:

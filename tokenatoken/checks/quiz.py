@@ -20,8 +20,9 @@ _GOOD, _BAD = "#00735C", "#A33B00"
 
 def questions(name: str) -> list[dict]:
     """Las preguntas del repaso «04», «07» o «13»."""
+    name = str(name).zfill(2)
     known = sorted(p.stem for p in HOME.glob("*.toml"))
-    if str(name) not in known:
+    if name not in known:
         raise CourseError(
             f"No hay ningún repaso {name!r}: los hay de {', '.join(known)}."
         )
@@ -31,6 +32,7 @@ def questions(name: str) -> list[dict]:
 
 def quiz(name: str) -> widgets.VBox:
     """Enseña un repaso: eliges, y te dice por qué. Devuelve sus controles."""
+    name = str(name).zfill(2)
     asked = questions(name)
     box = widgets.VBox(
         [_question(name, i, item) for i, item in enumerate(asked, 1)]
