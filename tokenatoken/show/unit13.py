@@ -87,7 +87,7 @@ def _station(canvas: Canvas, x, y, station: tuple, order: dict) -> None:
     if unit in order:
         mark = f"control {order[unit]}"
         canvas.text(x + WIDTH - 8, y + 18, mark, 14, "end", "#444")
-    for j, line in enumerate(_lines(does, 15)):
+    for j, line in enumerate(_lines(does, 14)):
         canvas.text(x + WIDTH / 2, y + 44 + 22 * j, line, 16)
     canvas.text(x + WIDTH / 2, y + HIGH + 15, gives, 15, color="#444")
 
