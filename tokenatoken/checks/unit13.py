@@ -796,7 +796,8 @@ def _rows(sql, rows):
 
 
 def _asked_said(ours, right, sql, rows):
-    text = sql if rows is None else f"{sql} (rows = {rows})"
+    text = sql.replace("\n", "\\n")
+    text += "" if rows is None else f" (rows = {rows})"
     if isinstance(ours, list) and len(ours) == len(right):
         i = next(i for i, row in enumerate(ours) if row != right[i])
         a, b = tuple(ours[i]), tuple(right[i])
@@ -805,7 +806,8 @@ def _asked_said(ours, right, sql, rows):
         ours = f"devuelve {len(ours)} filas"
     good = "lanzar ValueError"
     if isinstance(right, list):
-        few = right if len(right) < 3 else f"{len(right)} filas"
+        few = f"{len(right)} filas"
+        few = [*map(tuple, right)] if len(right) < 3 else few
         good = f"devolver {few}"
     return f"Con «{text}» tu función {ours}, y tenía que {good}."
 
@@ -1333,6 +1335,18 @@ def _list_said(ours, right, model, tokenizer, text):
     return _apart(told, *two, text, i, token)
 
 
+EACH = (
+    "Cada número, en el sitio de su token: en el orden del texto, sin "
+    "ordenarlos."
+)
+
+
+def _by_means(ours, right, *_):
+    if len(ours) == len(right) and close(sum(ours), sum(right), 1e-4):
+        return EACH
+    return "Su media tiene que ser model(ids, labels=ids).loss."
+
+
 slip = slips(closest)
 CLOSEST = Part(
     _texts,
@@ -1377,7 +1391,7 @@ SURPRISE = Part(
     read=_each,
     near=1e-4,
     said=_list_said,
-    otherwise="Su media tiene que ser model(ids, labels=ids).loss.",
+    otherwise=_by_means,
     traps={
         "Cada posición predice el token siguiente: los logits de i van con "
         "el token i + 1.": [
@@ -1402,8 +1416,7 @@ SURPRISE = Part(
             slip(end=lambda each: [each.mean()]),
             slip(end=lambda each: each.mean().expand(len(each))),
         ],
-        "Cada número, en el sitio de su token: en el orden del texto, sin "
-        "ordenarlos.": [
+        EACH: [
             slip(end=lambda each: sorted(each.tolist())),
             slip(end=lambda each: sorted(each.tolist(), reverse=True)),
             slip(end=lambda each: each.tolist()[::-1]),
