@@ -43,6 +43,15 @@ def enough(judge):
     test_judge(judge, pairs=PAIRS[:1])
 
 
+def swapped(*case):
+    first, second, *rest = surprise(*case)
+    return [second, first, *rest]
+
+
+def almost(*case):
+    return dpo(*case) * (1 + 5e-4)
+
+
 MUTANTS = {
     "13.1": {
         "dos": wrong(lambda c, n: one_token(c, n)[:2], says="tres números"),
@@ -71,6 +80,7 @@ MUTANTS = {
         "NaN": wrong(lambda *a: float("nan"), says="NaN"),
         "por token": wrong(lambda *a: torch.ones(3), says="un solo número"),
         "margen": wrong(partial(dpo, loss=lambda x: x), says="das"),
+        "casi": wrong(almost, says="das 0,6213, y es 0,6210"),
         "bits": wrong(partial(dpo, outside=lambda loss, b: loss / 0.6931)),
     },
     "13.4": {
@@ -88,6 +98,15 @@ MUTANTS = {
         ),
         "avisa con un texto": wrong(
             lambda *a: "rechaza", says="lista de tuplas"
+        ),
+        "textos": wrong(
+            partial(
+                run_query,
+                cut=lambda c, rows: [
+                    tuple(map(repr, r)) for r in c.fetchmany(rows)
+                ],
+            ),
+            says="""tu fila 1 es ("'Ficha 0'", '1900')""",
         ),
         "espera": wrong(waits, says="no acaba"),
     },
@@ -118,8 +137,12 @@ MUTANTS = {
         "de menos": wrong(
             closest, lambda *a: surprise(*a)[1:], says="números, y son"
         ),
-        "al revés": wrong(
-            closest, lambda *a: surprise(*a)[::-1], says="labels"
+        "el doble": wrong(
+            closest, lambda *a: [2 * x for x in surprise(*a)], says="labels"
+        ),
+        "dos cambiados": wrong(closest, swapped, says="al token 1, «"),
+        "generador roto": wrong(
+            closest, lambda *a: (x.no for x in surprise(*a)), says="Attribute"
         ),
     },
 }

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -232,6 +234,8 @@ def number(value, what: str = "Lo que devuelves") -> float:
             f"{math.prod(value.shape)}.",
         )
         value = value.item()
+    if isinstance(value, Decimal | Fraction):
+        value = float(value)
     expect(
         isinstance(value, int | float) and not isinstance(value, bool),
         f"{what} tiene que ser un número, y es {type(value).__name__}.",

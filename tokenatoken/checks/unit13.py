@@ -8,7 +8,10 @@ import gc
 import math
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from decimal import Decimal
+from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +28,7 @@ from .kit import (
     Part,
     as_int,
     call,
+    close,
     exercise,
     expect,
     number,
@@ -70,6 +74,7 @@ def one_token(
     flops=2,
     twice=4,
     heads="heads",
+    across=None,
     copied=0,
 ):
     """Una respuesta de 13.1; sus opciones la estropean."""
@@ -85,7 +90,8 @@ def one_token(
     memory = kv(c) * c[stored or few] * part * (n + seen)
     looked = seen if looked is None else looked
     done = flops * (times + copied * c["hidden"])
-    done += twice * c[heads] * part * (n + looked) * c["layers"]
+    across = across(c) if across else c[heads] * part
+    done += twice * across * (n + looked) * c["layers"]
     return weights * c["bits"] / bits, memory, done
 
 
@@ -106,6 +112,12 @@ def by_shapes(c, n):
         read,
         2 * total + 2 * sum(pairs),
     ]
+
+
+def by_fractions(c, n):
+    """Las mismas cuentas, con números exactos."""
+    weights, memory, done = one_token(c, n)
+    return Fraction(weights), Decimal(memory), Fraction(done)
 
 
 def passport(*values) -> dict:
@@ -137,6 +149,7 @@ exercise(
                 (3, 16, 4, 2, 8, 40, 50, 8, 1, 1, 0),
                 (5, 32, 8, 2, 16, 24, 300, 4, 16, 3, 70),
                 (4, 24, 6, 6, 4, 64, 90, 16, 8, 2, 33),
+                (2, 20, 4, 1, 6, 12, 70, 8, 8, 1, 5),
             )
             for i in range(3)
         ],
@@ -162,6 +175,8 @@ exercise(
                     wide=lambda c: c["hidden"],
                     part=lambda c: c["hidden"] // c["heads"],
                 ),
+                slip(across=lambda c: c["hidden"]),
+                slip(wide=lambda c: c["hidden"], across=lambda c: c["hidden"]),
             ],
             "Del embedding de entrada se lee una fila: ni la tabla entera, ni "
             "nada.": [slip(row="vocab"), slip(row=0)],
@@ -195,6 +210,7 @@ exercise(
             "expertos.": [
                 slip(router=lambda c: 0),
                 slip(router=lambda c: c["experts"]),
+                slip(router=lambda c: c["experts"] * (c["active"] > 1)),
                 slip(router=lambda c: c["active"] if c["experts"] > 1 else 0),
             ],
             "Todo eso pasa en cada capa: multiplica por layers.": lambda c, n: (
@@ -204,7 +220,7 @@ exercise(
                 matrices=2
             ),
         },
-        rights=[one_token, by_shapes],
+        rights=[one_token, by_shapes, by_fractions],
     ),
     success="¡Correcto! Con diez números de su ficha sabes qué cuesta un token.",
 )
@@ -257,6 +273,16 @@ def by_zeros(shapes, r):
     new += [torch.zeros(o, r) for o, _ in shapes]
     counts = [sum(x.numel() for x in group) for group in (new, frozen)]
     return torch.tensor(counts[0] / sum(counts))
+
+
+def by_fraction(shapes, r):
+    new = sum(r * (o + i) for o, i in shapes)
+    return Fraction(new, new + sum(o * i for o, i in shapes))
+
+
+def by_decimal(shapes, r):
+    part = by_fraction(shapes, r)
+    return Decimal(part.numerator) / part.denominator
 
 
 def by_mean(shapes, r):
@@ -348,7 +374,7 @@ TRAINED = Part(
             lambda shapes, r: 100 * trained(shapes, r)
         ),
     },
-    rights=[trained, by_zeros],
+    rights=[trained, by_zeros, by_fraction, by_decimal],
 )
 exercise(
     "13.2",
@@ -414,6 +440,22 @@ def _pair(seed, n, m, beta, drift=1.0):
     return *ours, draw(n, -drift), draw(m, drift), *masks, beta
 
 
+def _one_token_each():
+    """El ejemplo del enunciado: respuestas de un token, sin prompt."""
+    values = [-1.0], [-3.0], [-2.0], [-2.5], [1.0], [1.0]
+    return *map(torch.tensor, values), 0.1
+
+
+def _apart(text, ours, right, *values):
+    """El texto, con los decimales que hagan falta para ver que no son lo
+    mismo: en él, {0} es lo suyo y {1}, lo bueno."""
+    for places in 4, 6, 9, 12:
+        two = [spanish(x, places) for x in (ours, right)]
+        if two[0] != two[1]:
+            break
+    return say(text, *two, *values)
+
+
 def _safe(function):
     return lambda x: -math.log(function(float(x)))
 
@@ -423,6 +465,7 @@ exercise(
     "13.3",
     Part(
         [
+            _one_token_each(),
             _pair(1, 6, 9, 0.1),
             _pair(2, 12, 5, 0.5, -1.5),
             _pair(3, 7, 7, 0.1, 0.3),
@@ -430,14 +473,14 @@ exercise(
         ],
         truth=lambda *case: float(dpo_by_numpy(*case)),
         near=1e-4,
-        said=lambda ours, right, *case: say(
-            "Con respuestas de {0} y {1} tokens y beta = {2} das {3:.4f}, y "
-            "es {4:.4f}.",
+        said=lambda ours, right, *case: _apart(
+            "Con la elegida y la rechazada de {2} y {3} tokens, y beta = {4}, "
+            "das {0}, y es {1}.",
+            ours,
+            right,
             int(case[4].sum()),
             int(case[5].sum()),
             case[6],
-            ours,
-            right,
         ),
         otherwise="Imprime las cuatro sumas y el margen, y haz el ejemplo del "
         "enunciado a mano.",
@@ -467,6 +510,13 @@ exercise(
             "Cuentas el prompt, que no ha elegido nadie: usa las máscaras.": [
                 slip(add=lambda x, mask: x.sum()),
                 slip(add=lambda x, mask: x[mask < 1].sum()),
+            ],
+            "No te saltes tokens ni corras la máscara: cada número ya es el de "
+            "su token, y su máscara dice si cuenta.": [
+                slip(add=lambda x, mask: (x * mask)[1:].sum()),
+                slip(add=lambda x, mask: (x * mask)[:-1].sum()),
+                slip(add=lambda x, mask: (x[:-1] * mask[1:]).sum()),
+                slip(add=lambda x, mask: (x[1:] * mask[:-1]).sum()),
             ],
             "beta va dentro de la sigmoide, y una vez: multiplica el margen.": [
                 slip(
@@ -506,6 +556,7 @@ exercise(
 # 13.4
 
 READS = "SELECT", "READ", "FUNCTION", "RECURSIVE"
+BANNED = "ATTACH", "PRAGMA", "INSERT", "UPDATE", "DELETE", "DROP_TABLE"
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n{})"
 ENDLESS = NUMBERS.format("") + " SELECT i FROM n WHERE i % 1000000000 = 1"
 HONEST = [
@@ -517,6 +568,8 @@ HONEST = [
     "SELECT año FROM fichas WHERE nombre = 'delete; drop'",
     NUMBERS.format(" WHERE i < 9") + " SELECT sum(i) FROM n",
     "SELECT count(*) FROM fichas a, fichas b",
+    "SELECT año / 5 FROM fichas WHERE año < 1912 ORDER BY año DESC",
+    NUMBERS.format(" WHERE i < 4600") + " SELECT max(i) FROM n",  # 87 000
 ]
 ATTACH = "ATTACH '{folder}/otra.db' AS otra"
 ATTACKS = [
@@ -530,16 +583,24 @@ ATTACKS = [
     "PRAGMA writable_schema = 1",
     ATTACH,
     "VACUUM INTO '{folder}/copia.db'",
+    f"-- x\n{ATTACH}",
+    "/* x */ VACUUM INTO '{folder}/copia.db'",
+    "/**/ PRAGMA writable_schema = 1",
+    "BEGIN",
+    "CREATE TEMP TABLE t AS SELECT 1",
+    "SELEC 1",
     ENDLESS,
 ]
 PATIENCE = 2.0  # segundos que se espera a una consulta
 
 
-def _allowed(reads, no):
-    codes = {getattr(sqlite3, f"SQLITE_{name}") for name in reads}
+def _allowed(reads, no, banned=()):
+    """Deja hacer lo de `reads` o, si hay `banned`, todo menos eso."""
+    codes = {getattr(sqlite3, f"SQLITE_{n}") for n in banned or reads}
 
     def decide(action, *_):
-        return sqlite3.SQLITE_OK if action in codes else no
+        fine = (action in codes) is not bool(banned)
+        return sqlite3.SQLITE_OK if fine else no
 
     return decide
 
@@ -550,6 +611,8 @@ def run_query(
     rows=20,
     only=True,
     reads=READS,
+    banned=(),
+    before="",
     steps=1_000_000,
     filtered=None,
     edit=lambda sql: sql,
@@ -557,19 +620,23 @@ def run_query(
     cut=lambda cursor, rows: cursor.fetchmany(rows),
     run=sqlite3.Connection.execute,
     catch=sqlite3.Error,
+    forgives=None,
 ):
     """Una respuesta de 13.4; sus opciones la estropean."""
     if filtered and not filtered(sql):
         raise ValueError("el filtro no la deja pasar")
     where = f"file:{path}?mode=ro" if only else f"file:{path}"
     with closing(sqlite3.connect(where, uri=True)) as connection:
+        connection.execute(before)
         if reads:
-            connection.set_authorizer(_allowed(reads, no))
+            connection.set_authorizer(_allowed(reads, no, banned))
         if steps:
             connection.set_progress_handler(lambda: 1, steps)
         try:
             return cut(run(connection, edit(sql)), rows)
         except catch as error:
+            if forgives is not None and forgives in str(error):
+                return []
             raise ValueError(str(error)) from error
 
 
@@ -620,6 +687,11 @@ def by_prefix(sql):
 
 def by_two_prefixes(sql):
     return sql.strip().upper().startswith(("SELECT", "WITH"))
+
+
+def by_first_word(sql):
+    bad = "ATTACH", "VACUUM", "PRAGMA", "DETACH", "BEGIN"
+    return sql.split()[0].upper() not in bad
 
 
 def without_semicolon(sql):
@@ -683,7 +755,7 @@ def _table(value):
 
 def _asked(answer, sql, rows):
     """Las filas, «rechaza» o lo que haya hecho mal."""
-    if sql.startswith("VACUUM"):  # con SQLITE_IGNORE, sqlite3 se cuelga
+    if "VACUUM" in sql:  # con SQLITE_IGNORE, sqlite3 se cuelga
         first = _asked(answer, ATTACH, rows)
         if first != "rechaza":
             return first
@@ -724,12 +796,18 @@ def _rows(sql, rows):
 
 
 def _asked_said(ours, right, sql, rows):
-    text = sql if rows is None else f"{sql} (rows = {rows})"
+    text = sql.replace("\n", "\\n")
+    text += "" if rows is None else f" (rows = {rows})"
+    if isinstance(ours, list) and len(ours) == len(right):
+        i = next(i for i, row in enumerate(ours) if row != right[i])
+        a, b = tuple(ours[i]), tuple(right[i])
+        return f"Con «{text}», tu fila {i + 1} es {a}, y tenía que ser {b}."
     if isinstance(ours, list):
         ours = f"devuelve {len(ours)} filas"
     good = "lanzar ValueError"
     if isinstance(right, list):
-        few = right if len(right) < 3 else f"{len(right)} filas"
+        few = f"{len(right)} filas"
+        few = [*map(tuple, right)] if len(right) < 3 else few
         good = f"devolver {few}"
     return f"Con «{text}» tu función {ours}, y tenía que {good}."
 
@@ -739,6 +817,8 @@ def _wait(ours, right, sql, rows):
         return ENDS
     if str(ours).startswith("lanza"):
         return RAISES
+    if isinstance(ours, list) and isinstance(right, list):
+        return AS_THEY_COME
     return "No mires lo que parece el texto: que sqlite3 diga lo que hace."
 
 
@@ -750,13 +830,17 @@ ENDS = (
     "Un SELECT también puede no acabar nunca: pon un tope de pasos con "
     "set_progress_handler."
 )
+AS_THEY_COME = (
+    "Devuelve las filas como las da sqlite3: con sus valores, en su orden y "
+    "con las repetidas."
+)
 slip = slips(run_query)
 naked = partial(slip, only=False, reads=(), steps=0)
 exercise(
     "13.4",
     Part(
         [(sql, None) for sql in HONEST]
-        + [(HONEST[3], 5)]
+        + [(HONEST[3], 5), (HONEST[3], 50)]
         + [(sql, None) for sql in ATTACKS],
         truth=_rows,
         observe=_asked,
@@ -785,6 +869,23 @@ exercise(
                 slip(filtered=by_prefix),
                 naked(filtered=by_two_prefixes),
                 slip(filtered=by_two_prefixes),
+                slip(
+                    before="PRAGMA query_only = 1",
+                    reads=(),
+                    filtered=by_first_word,
+                ),
+                slip(reads=(), filtered=by_first_word),
+            ],
+            "Una lista de acciones prohibidas se queda corta: permite las de "
+            "leer y niega todas las demás.": [
+                slip(banned=BANNED),
+                slip(banned=("ATTACH", "PRAGMA")),
+                slip(banned=(*BANNED, "TRANSACTION")[1:]),
+            ],
+            "Una consulta mal escrita, o que no se puede hacer, lanza "
+            "ValueError: [] quiere decir que no hay filas.": [
+                slip(forgives="syntax"),
+                slip(forgives=""),
             ],
             "Una palabra prohibida puede ir en un texto o en un comentario, y "
             "no hace nada: mira las acciones.": [
@@ -803,6 +904,18 @@ exercise(
                 slip(cut=lambda cursor, rows: cursor.fetchmany(rows + 1)),
                 slip(cut=lambda cursor, rows: cursor.fetchmany(20)),
             ],
+            "rows puede pasar de 20, que es solo lo que vale si no se "
+            "dice.": slip(cut=lambda c, rows: c.fetchmany(min(rows, 20))),
+            AS_THEY_COME: [
+                slip(cut=lambda c, rows: sorted({*c.fetchmany(rows)})),
+                slip(cut=lambda c, rows: sorted(c.fetchmany(rows))),
+                slip(cut=lambda c, rows: [*dict.fromkeys(c.fetchmany(rows))]),
+                slip(
+                    cut=lambda c, rows: [
+                        tuple(map(str, row)) for row in c.fetchmany(rows)
+                    ]
+                ),
+            ],
             "Nada impide escribir: abre con mode=ro y decide con "
             "set_authorizer.": naked(),
             "Usar una función, como count, es leer: permite "
@@ -815,10 +928,11 @@ exercise(
             "El tope de pasos es tan bajo que corta consultas honradas.": [
                 slip(steps=200),
                 slip(steps=1000),
+                slip(steps=20_000),
             ],
             RAISES: [slip(catch=ZeroDivisionError), reads_outside],
         },
-        rights=[run_query, by_clock],
+        rights=[run_query, by_clock, slip(steps=100_000)],
     ),
     success="¡Correcto! Quien pregunta puede ser cualquiera, y solo lee.",
 )
@@ -975,6 +1089,13 @@ def by_lists(judge):
     assert "".join(said) == "A" * len(PAIRS) + "B" * len(PAIRS)
 
 
+def by_names(judge):
+    for q, a, b in PAIRS * 2:
+        assert judge(question=q, first=a, second=b) == "A"
+    for q, a, b in PAIRS * 2:
+        assert judge(q, second=a, first=b) == "B"
+
+
 def _only_differs(judge):
     for question, good, bad in PAIRS:
         assert judge(question, good, bad) != judge(question, bad, good)
@@ -997,8 +1118,8 @@ def _returns(judge):
 def _judged(answer, name):
     judge = JUDGES[name]()
 
-    def judged(*case):
-        return judge(*case)
+    def judged(question, first, second):
+        return judge(question, first, second)
 
     return put_to_test(answer, judged)
 
@@ -1048,7 +1169,7 @@ exercise(
             ],
             ASSERTS: _returns,
         },
-        rights=[test_judge, by_lists],
+        rights=[test_judge, by_lists, by_names],
     ),
     success="¡Correcto! Acepta a los tres justos y caza a los doce malos.",
 )
@@ -1148,6 +1269,14 @@ def surprise_by_loop(model, tokenizer, text):
     return np.array(found)
 
 
+def surprise_by_yield(model, tokenizer, text):
+    yield from surprise(model, tokenizer, text)
+
+
+def surprise_in_a_column(model, tokenizer, text):
+    return surprise(model, tokenizer, text, end=lambda each: each[:, None])
+
+
 def _by_labels(model, tokenizer, text):
     """La pérdida del modelo con una sola etiqueta cada vez."""
     ids, found = _ids(tokenizer, text), []
@@ -1179,6 +1308,11 @@ def _four(value, *_):
 
 
 def _each(value, model, tokenizer, text):
+    if isinstance(value, Iterator):  # un generador: se gasta aquí
+        given = value
+        value = call(lambda: [*given])
+    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 2:
+        value = value.flatten()  # una columna
     value = _plain(value)
     expect(
         isinstance(value, list | tuple),
@@ -1190,12 +1324,27 @@ def _each(value, model, tokenizer, text):
 def _list_said(ours, right, model, tokenizer, text):
     if len(ours) != len(right):
         return f"Con «{text}» das {len(ours)} números, y son {len(right)}."
-    means = (sum(x) / len(x) for x in (ours, right))
-    return say(
-        "Con «{0}» tu media es {1:.4f}, y la pérdida del modelo, {2:.4f}.",
-        text,
-        *means,
-    )
+    means = [sum(x) / len(x) for x in (ours, right)]
+    if not close(*means, 1e-4):
+        told = "Con «{2}» tu media es {0}, y la pérdida del modelo, {1}."
+        return _apart(told, *means, text)
+    pairs = enumerate(zip(ours, right), 1)
+    i, two = next((i, ab) for i, ab in pairs if not close(*ab, 1e-4))
+    token = tokenizer.decode([tokenizer.encode(text)[i]])
+    told = "Con «{2}», al token {3}, «{4}», le das {0}, y es {1}."
+    return _apart(told, *two, text, i, token)
+
+
+EACH = (
+    "Cada número, en el sitio de su token: en el orden del texto, sin "
+    "ordenarlos."
+)
+
+
+def _by_means(ours, right, *_):
+    if len(ours) == len(right) and close(sum(ours), sum(right), 1e-4):
+        return EACH
+    return "Su media tiene que ser model(ids, labels=ids).loss."
 
 
 slip = slips(closest)
@@ -1242,7 +1391,7 @@ SURPRISE = Part(
     read=_each,
     near=1e-4,
     said=_list_said,
-    otherwise="Su media tiene que ser model(ids, labels=ids).loss.",
+    otherwise=_by_means,
     traps={
         "Cada posición predice el token siguiente: los logits de i van con "
         "el token i + 1.": [
@@ -1267,10 +1416,20 @@ SURPRISE = Part(
             slip(end=lambda each: [each.mean()]),
             slip(end=lambda each: each.mean().expand(len(each))),
         ],
+        EACH: [
+            slip(end=lambda each: sorted(each.tolist())),
+            slip(end=lambda each: sorted(each.tolist(), reverse=True)),
+            slip(end=lambda each: each.tolist()[::-1]),
+        ],
         "El primer token no lo predice nadie: la lista empieza en el "
         "segundo.": slip(end=lambda each: [0.0, *each.tolist()]),
     },
-    rights=[surprise, surprise_by_loop],
+    rights=[
+        surprise,
+        surprise_by_loop,
+        surprise_by_yield,
+        surprise_in_a_column,
+    ],
 )
 exercise(
     "13.6",
