@@ -21,12 +21,14 @@ PLATA · caché y texto
 ORO · una conversación
     check(settings)                      ValueError si algún ajuste no vale
     reuse(cache, held, ids)              recorta la caché al comienzo común
-    Chat(model, tokenizer, system)       .ask(…) → trozos; .messages; .stats
+    Chat(model, tokenizer, system)       .ask(…) → trozos; .messages, .stats y
+                                         .cache
 
 Puedes importar torch, transformers.DynamicCache, `tokenatoken.model` y, para
-el JSON, `tokenatoken.constrained` (con `grammar` y `schema`). El resto del
-ayudante y `model.generate`, no: son lo que estás escribiendo. Puedes añadir lo
-que quieras; los nombres y argumentos de arriba no cambian.
+el JSON, `tokenatoken.constrained` (con `grammar` y `schema`); y, para anotar
+tipos, Cache, PreTrainedModel y PreTrainedTokenizerBase, de transformers. El
+resto del ayudante y `model.generate`, no: son lo que estás escribiendo. Puedes
+añadir lo que quieras; los nombres y argumentos de arriba no cambian.
 """
 
 import argparse
@@ -317,7 +319,7 @@ def reuse(cache: DynamicCache, held: list[int], ids: list[int]) -> None:
 
 class Chat:
     """Una conversación con su caché. `messages`, sus mensajes, que se pueden
-    editar; `stats`, lo que costó la última respuesta."""
+    editar; `stats`, lo que costó la última respuesta; `cache`, la caché."""
 
     def __init__(self, model, tokenizer, system: str | None = None):
         self.model, self.tokenizer, self.stats = model, tokenizer, None
@@ -328,8 +330,9 @@ class Chat:
     def ask(self, text: str, settings=None, schema=None):
         """Va entregando el texto de la respuesta. Con `schema` (un JSON
         Schema), un JSON que lo cumple. En `messages` quedan la pregunta y lo
-        enseñado, aunque se interrumpa. ValueError, antes de ningún forward y
-        sin tocar nada, si algo no vale."""
+        enseñado, aunque se interrumpa; preguntar otra vez cierra la que esté a
+        medias. ValueError, antes de ningún forward y sin tocar nada, si algo
+        no vale."""
         ### BEGIN SOLUTION
         ### STUB: return ...
         settings = settings or Settings()

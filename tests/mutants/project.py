@@ -337,12 +337,12 @@ MUTANTS = {
         "until(shown, ())",
     ),
     "sin máscara": (
-        "o11 o12",
+        "o11",
         "        if schema is not None:\n",
         "        if schema is not None and not text:\n",
     ),
     "la máscara no sabe el máximo": (
-        "o12",
+        "o11",
         "limit = dict(max_new_tokens=settings.max_new_tokens)",
         "limit = dict(max_new_tokens=60)",
     ),
@@ -410,5 +410,168 @@ MUTANTS = {
         "o18",
         'stats.reason or "parada"',
         'stats.reason or "fin"',
+    ),
+    # lo que se colaba
+    "T = 0 en fp16": (
+        "b07",
+        "logits.argmax(-1)  # [B]",
+        "logits.half().argmax(-1)  # [B]",
+    ),
+    "la semilla 0 no es semilla": (
+        "b09 o12",
+        "    if settings.seed is not None:\n",
+        "    if settings.seed:\n",
+    ),
+    "ningún fin son los del modelo": (
+        "b15",
+        "ends = end_ids(model) if ends is None else ends",
+        "ends = ends or end_ids(model)",
+    ),
+    "siempre los fines del modelo": (
+        "b15",
+        "ends = end_ids(model) if ends is None else ends",
+        "ends = end_ids(model) | (ends or set())",
+    ),
+    "una plantilla suya": (
+        "b18",
+        "    envelope = tokenizer.apply_chat_template(empty, **options)\n",
+        "    turn = '<|im_start|>{role}\\n{content}<|im_end|>\\n'.format\n"
+        "    envelope = ''.join(turn(**m) for m in empty)\n"
+        "    envelope += '<|im_start|>assistant\\n'\n",
+    ),
+    "sin los especiales": (
+        "p08",
+        DECODED,
+        DECODED.replace("])", "], skip_special_tokens=True)"),
+    ),
+    "un NaN en top_p vale": (
+        "o01",
+        "s.top_p is None or 0 < s.top_p <= 1",
+        "s.top_p is None or not (s.top_p <= 0 or s.top_p > 1)",
+    ),
+    "un NaN en min_p vale": (
+        "o01",
+        "s.min_p is None or 0 <= s.min_p <= 1",
+        "s.min_p is None or not (s.min_p < 0 or s.min_p > 1)",
+    ),
+    "sin mensaje de sistema": (
+        "o05",
+        '[{"role": "system", "content": system}][: bool(system)]',
+        "[]",
+    ),
+    "el sistema, como usuario": (
+        "o05",
+        '[{"role": "system", "content": system}]',
+        '[{"role": "user", "content": system}]',
+    ),
+    "olvida el sistema al preguntar": (
+        "o05",
+        "        ids = template_ids(self.tokenizer, messages)\n",
+        "        talk = [m for m in messages if m['role'] != 'system']\n"
+        "        ids = template_ids(self.tokenizer, talk)\n",
+    ),
+    "solo los últimos mensajes": (
+        "o05",
+        "        ids = template_ids(self.tokenizer, messages)\n",
+        "        ids = template_ids(self.tokenizer, messages[-4:])\n",
+    ),
+    "solo la última pregunta": (
+        "o05 o06 o07",
+        "        ids = template_ids(self.tokenizer, messages)\n",
+        "        ids = template_ids(self.tokenizer, messages[-1:])\n",
+    ),
+    "recorta la pregunta": (
+        "o05",
+        '{"role": "user", "content": text}]',
+        '{"role": "user", "content": text.strip()}]',
+    ),
+    "una respuesta vacía no se apunta": (
+        "o08",
+        "            steps.close()\n",
+        "            steps.close()\n"
+        '            if not answer["content"]:\n'
+        "                self.messages = messages\n",
+    ),
+    "JSON solo en la primera pregunta": (
+        "o11",
+        "        if schema is not None:\n",
+        "        if schema is not None and len(messages) == 1:\n",
+    ),
+    "sin los de Settings()": (
+        "o12",
+        "        settings = settings or Settings()\n",
+        "",
+    ),
+    "la conversación, sin azar": (
+        "o12",
+        "        pick = picker(self.model, settings)\n",
+        "        pick = picker(self.model, settings)\n"
+        "        if schema is None:\n"
+        "            pick = lambda logits, ids: logits.argmax(-1)  # noqa: E731\n",
+    ),
+    "de los ajustes, la temperatura": (
+        "o12",
+        "picker(self.model, settings)\n",
+        "picker(self.model, Settings(settings.temperature))\n",
+    ),
+    "los ajustes de la primera pregunta": (
+        "o12",
+        "        settings = settings or Settings()\n",
+        "        settings = settings or Settings()\n"
+        "        self.first = settings = getattr(self, 'first', settings)\n",
+    ),
+    "a partir de dos mensajes, con sus marcas": (
+        "o13",
+        '    empty = [m | {"content": hole} for m, hole in zip(messages, holes)]\n',
+        '    empty = [m | {"content": hole} for m, hole in zip(messages, holes)]\n'
+        "    empty = empty if len(messages) == 1 else messages\n",
+    ),
+    "solo desconfía de quien pregunta": (
+        "o13",
+        '    empty = [m | {"content": hole} for m, hole in zip(messages, holes)]\n',
+        "    empty = [\n"
+        '        m | {"content": hole} if m["role"] == "user" else m\n'
+        "        for m, hole in zip(messages, holes)\n"
+        "    ]\n",
+    ),
+    "la anterior sigue abierta": (
+        "o15",
+        "            self.open.close()  # la anterior, si quedó a medias\n",
+        "            pass\n",
+    ),
+    "se calla los errores": (
+        "o16",
+        "        finally:  # también si se cierra o se pulsa ■\n",
+        "        except Exception:\n            return\n        finally:\n",
+    ),
+    "se calla el esquema imposible": (
+        "o17",
+        "            pick = json_mask(self.tokenizer, schema, sampler=pick, **limit)\n",
+        "            try:\n"
+        "                pick = json_mask(\n"
+        "                    self.tokenizer, schema, sampler=pick, **limit\n"
+        "                )\n"
+        "            except ValueError:\n                pass\n",
+    ),
+    "apunta antes de leer el esquema": (
+        "o17",
+        "        if schema is not None:\n",
+        "        if schema is not None:\n            self.messages = messages\n",
+    ),
+    "el primero, a cada paso": (
+        "o18",
+        "stats.first_seconds or seconds",
+        "seconds",
+    ),
+    "el fin en el último sitio es un máximo": (
+        "o18",
+        '"fin" if ended else "" if left else "máximo"',
+        '"máximo" if not left else "fin" if ended else ""',
+    ),
+    "con paradas, siempre parada": (
+        "o18",
+        '            stats.reason = stats.reason or "parada"\n',
+        "            if settings.stop or not stats.reason:\n"
+        '                stats.reason = "parada"\n',
     ),
 }

@@ -179,6 +179,9 @@ def test_endless_forwards_are_cut(tmp_path):
         ("from tokenatoken.model import load_model", []),
         ("from tokenatoken import number, CourseError", []),
         ("from transformers import DynamicCache", []),
+        ("from transformers import Cache, PreTrainedModel", []),
+        ("from transformers import PreTrainedTokenizerBase as T", []),
+        ("import transformers as t; t.GenerationMixin", ["GenerationMixin"]),
         ("from transformers.cache_utils import DynamicCache", []),
         ("self.generate(1); generate(2)", []),
         ("import torch.nn.functional as F", []),
@@ -188,6 +191,29 @@ def test_endless_forwards_are_cut(tmp_path):
 )
 def test_shortcuts_are_seen(line, found):
     assert project.foreign(line) == found
+
+
+ENGINE = (
+    "from transformers import PreTrainedModel\n\n\n"
+    "class Engine:\n"
+    "    def generate(self, ids):\n        return self.next_logits(ids)\n\n"
+    "    def next_logits(self, ids):\n        return ids\n\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        ("Engine().generate(1); engine.next_logits(2)", []),
+        ("self.engine.generate(1)", []),
+        ("self.model.generate(1)", ["generate"]),
+        ("model.generate(1)", ["generate"]),
+        ("PreTrainedModel.generate(model, 1)", ["generate"]),
+        ("tokenatoken.chat.Conversation()", ["Conversation"]),
+    ],
+)
+def test_own_methods_are_not_shortcuts(line, found):
+    assert project.foreign(ENGINE + line) == found
 
 
 def test_the_order(tmp_path, capsys):

@@ -40,6 +40,7 @@ BANNED = {
     *("TextStreamer", "TextIteratorStreamer", "LogitsProcessor"),
     *("LogitsProcessorList", "GenerationConfig", "GenerationMixin"),
 }
+TYPES = {"DynamicCache", "Cache", "PreTrainedModel", "PreTrainedTokenizerBase"}
 DYNAMIC = {"__import__", "exec", "eval"}
 PENDING = "Pendiente."
 _numbers = itertools.count()
@@ -132,23 +133,38 @@ class Piece:
 
 def foreign(source: str) -> list[str]:
     """Lo que el archivo usa y tenía que escribir, por orden de aparición."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
+    found, tree = [], ast.parse(source)
+    mine, brought = methods(tree), imported(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [a.name for a in node.names if not _allowed(a.name)]
         elif isinstance(node, ast.ImportFrom):
             found += _from(node)
-        elif isinstance(node, ast.Attribute) and _method(node):
+        elif isinstance(node, ast.Attribute) and _method(node, mine, brought):
             found.append(node.attr)
         elif isinstance(node, ast.Name) and node.id in DYNAMIC:
             found.append(node.id)
     return [*dict.fromkeys(found)]
 
 
+def methods(tree: ast.Module) -> set[str]:
+    """Los métodos de las clases del archivo."""
+    classes = (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef))
+    inside = (node for one in classes for node in one.body)
+    return {n.name for n in inside if isinstance(n, ast.FunctionDef)}
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Los nombres que el archivo ha importado."""
+    kinds = ast.Import | ast.ImportFrom
+    names = (n.names for n in ast.walk(tree) if isinstance(n, kinds))
+    return {(a.asname or a.name).split(".")[0] for some in names for a in some}
+
+
 def _allowed(module: str, name: str = "") -> bool:
     home, _, rest = module.partition(".")
     if home == "transformers":
-        return name == "DynamicCache" or not name and not rest
+        return name in TYPES or not name and not rest
     if home != "tokenatoken":
         return home != "importlib"
     part = rest or name
@@ -164,10 +180,16 @@ def _from(node: ast.ImportFrom) -> list[str]:
     ]
 
 
-def _method(node: ast.Attribute) -> bool:
-    """Si es `algo.generate`, que no sea self, o algo prohibido."""
-    own = isinstance(node.value, ast.Name) and node.value.id == "self"
-    return node.attr in BANNED or node.attr == "generate" and not own
+def _method(node: ast.Attribute, mine: set, brought: set) -> bool:
+    """Si es `algo.generate` o algo prohibido, y no un método suyo."""
+    if node.attr not in BANNED | {"generate"}:
+        return False
+    owner = ast.unparse(node.value)
+    if owner == "self" and node.attr == "generate":
+        return False
+    model = owner.rpartition(".")[2] == "model"
+    own = node.attr in mine and owner.split(".")[0] not in brought
+    return model or not own
 
 
 def load(path: Path) -> Piece:
