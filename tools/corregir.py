@@ -19,6 +19,7 @@ cambiar, dentro de su proceso, el propio corrector. De clases que no conoces, co
 contenedor o en una cuenta sin nada tuyo, y mira el código de quien te extrañe.
 """
 
+import ast
 import csv
 import json
 import os
@@ -31,6 +32,7 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from . import ROOT, notebooks, parser
@@ -83,14 +85,50 @@ def exercises(lab: Path) -> list[str]:
     return [number for number in numbers if number]
 
 
+@cache
+def all_exercises() -> set[str]:
+    """Los números de todas las correcciones del curso."""
+    return {number for lab in labs().values() for number in exercises(lab)}
+
+
+def trouble_in(path: Path) -> list[str]:
+    """Lo que se ve mal en un cuaderno sin ejecutarlo."""
+    try:
+        codes = [code for _, code in code_cells(path)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ["no es un cuaderno que se pueda leer."]
+    found, known = [], all_exercises()
+    for place, code in enumerate(codes, 1):
+        if broken(code):
+            found.append(f"la celda {place} falla: SyntaxError")
+    numbers = dict.fromkeys(filter(None, map(number_of, codes)))
+    if strange := [n for n in numbers if n not in known]:
+        found.append(
+            f"corrige ejercicios que no existen: {', '.join(strange)}"
+        )
+    return found
+
+
+def broken(code: str) -> bool:
+    """Si no es Python. Las órdenes de IPython (% y !) valen."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        ast.parse(TransformerManager().transform_cell(code))
+    except (SyntaxError, ValueError):
+        return True
+    return False
+
+
 def unit_of(path: Path) -> str | None:
     """La unidad de un cuaderno: la que dicen sus correcciones o, si no le
     queda ninguna, su nombre. None si no se sabe."""
     try:
         numbers = [number_of(code) for _, code in code_cells(path)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         numbers = []
-    seen = Counter(n[:2] for n in numbers if n and n[:2] in labs())
+    known = all_exercises()
+    seen = Counter(n[:2] for n in numbers if n in known)
     named = re.search(r"(?:^|_)(\d\d)_", path.stem)
     if seen:
         return seen.most_common(1)[0][0]
@@ -119,8 +157,34 @@ def works(folder: Path) -> tuple[list[Work], list[str]]:
         if project or unit:
             found.append(Work(student, path, unit))
         elif path.suffix in (".ipynb", ".py"):
-            unknown.append(f"{path.relative_to(folder)}: no sé de qué es.")
+            notes = trouble_in(path) if path.suffix == ".ipynb" else []
+            why = "; ".join(["no sé de qué es.", *notes])
+            unknown.append(f"{path.relative_to(folder)}: {why}")
     return found, unknown
+
+
+def empty_folders(folder: Path) -> list[str]:
+    """Los alumnos cuya subcarpeta no tiene nada que corregir."""
+    names = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+    kinds = (".ipynb", ".py")
+    return [
+        p.name
+        for p in names
+        if not p.name.startswith(".")
+        and not any(f.suffix in kinds for f in p.rglob("*"))
+    ]
+
+
+def repeated(found: list[Work]) -> dict[Path, str]:
+    """Entrega que no cuenta → aviso: el mismo alumno tiene otra igual."""
+    last = {(work.student, work.unit): work.file for work in found}
+    notes = {}
+    for work in found:
+        kept = last[work.student, work.unit]
+        if work.file != kept:
+            what = f"la unidad {work.unit}" if work.unit else "el proyecto"
+            notes[work.file] = f"hay otro de {what}: cuenta {kept.name}"
+    return notes
 
 
 # Corregir una
@@ -286,15 +350,28 @@ def save(lines: list[list[str]], path: Path) -> None:
 
 def grade_class(found: list[Work], limits: Limits) -> dict[str, Row]:
     """Corrige todas, de una en una, y va diciendo por dónde va."""
-    rows = {}
+    rows, others = {}, repeated(found)
     for i, work in enumerate(found, 1):
         row = rows.setdefault(work.student, Row())
-        said = record(row, work, *run(work, limits))
+        if work.file in others:
+            row.notes.append(f"{work.file.name}: {others[work.file]}")
+            said = "no cuenta"
+        else:
+            said = grade_one(row, work, limits)
         print(f"[{i}/{len(found)}] {work.student} · {said}", flush=True)
         for note in row.notes:
             if note.startswith(work.file.name):
                 print(f"    {note}", flush=True)
     return rows
+
+
+def grade_one(row: Row, work: Work, limits: Limits) -> str:
+    """Corrige una entrega y apunta lo que se ve mal; lo resume."""
+    seen = trouble_in(work.file) if work.unit else []
+    row.notes += [f"{work.file.name}: {note}" for note in seen]
+    if any("no es un cuaderno" in note for note in seen):
+        return record(row, work, [], "")
+    return record(row, work, *run(work, limits))
 
 
 def main(order=None) -> int:
@@ -321,6 +398,8 @@ def main(order=None) -> int:
     )
     print(protection(limits.jail, given.memoria))
     rows = grade_class(found, limits)
+    for name in empty_folders(given.carpeta):
+        rows.setdefault(name, Row()).notes.append("su carpeta está vacía")
     save(table(rows), given.csv)
     print(f"{len(rows)} alumno(s), en {given.csv}")
     return 0

@@ -133,7 +133,11 @@ def plan(theirs: list[dict], ours: list[dict]) -> list[tuple[str, str]]:
 
 
 def code_cells(path: Path) -> list[tuple[dict, str]]:
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    """Las celdas de código. ValueError si no es un cuaderno."""
+    book = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(book, dict) or not isinstance(book.get("cells"), list):
+        raise ValueError("No es un cuaderno.")
+    cells = book["cells"]
     return [
         ({"metadata": {}, **cell}, "".join(cell["source"]))
         for cell in cells

@@ -268,6 +268,62 @@ def test_the_unit_is_in_the_checks_or_in_the_name(tmp_path):
     assert corregir.unit_of(other) is None
 
 
+def book(*sources: str) -> str:
+    return json.dumps({"cells": [cell(s) for s in sources]})
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("no es JSON", "no es un cuaderno"),
+        ("[1]", "no es un cuaderno"),
+        (book('check("01.1", 5)', "def f(:"), "la celda 2 falla: SyntaxError"),
+        (book('check("3.1", 5)'), "no existen: 3.1"),
+        (book("%time x = 1", "!ls", "x?"), ""),
+        ("\ufeff" + book('check("01.1", 5)'), ""),
+    ],
+)
+def test_what_is_wrong_in_a_notebook_is_told(tmp_path, text, words):
+    path = tmp_path / "eva_01_tokens.ipynb"
+    path.write_text(text, "utf-8")
+    said = "; ".join(corregir.trouble_in(path))
+    assert words in said if words else not said
+    row, work = corregir.Row(), corregir.Work("eva", path, "01")
+    if "cuaderno" in words:
+        corregir.grade_one(row, work, None)
+        assert words in row.notes[0] and len(row.notes) == 1
+        assert {*row.marks.values()} == {"no se pudo"}
+
+
+def test_a_notebook_of_another_course_has_no_unit(tmp_path):
+    path = tmp_path / "otro.ipynb"
+    for source in ('check("3.1", 5)', 'check("13.99", 5)'):
+        path.write_text(book(source), "utf-8")
+        assert corregir.unit_of(path) is None
+    found, unknown = corregir.works(tmp_path)
+    assert not found and "no existen: 13.99" in unknown[0]
+
+
+def test_a_marked_notebook_is_read(tmp_path):
+    path = tmp_path / "otro.ipynb"
+    path.write_text(book('check("12.3", x)'), "utf-8-sig")
+    assert corregir.unit_of(path) == "12"
+
+
+def test_empty_folders_and_repeated_works_are_told(tmp_path, monkeypatch):
+    (tmp_path / "Ana").mkdir()
+    (tmp_path / "Luis").mkdir()
+    for name in ("01_a.ipynb", "01_b.ipynb"):
+        (tmp_path / "Ana" / name).write_text(book('check("01.1", 5)'), "utf-8")
+    assert corregir.empty_folders(tmp_path) == ["Luis"]
+    monkeypatch.setattr(corregir, "run", lambda *_: ([["01.1", True]], ""))
+    rows = corregir.grade_class(corregir.works(tmp_path)[0], None)
+    assert rows["Ana"].marks["01.1"] == "✔"
+    assert rows["Ana"].notes == [
+        "01_a.ipynb: hay otro de la unidad 01: cuenta 01_b.ipynb"
+    ]
+
+
 def test_the_table_sorts_by_number_and_defuses_formulas(tmp_path):
     rows = {
         "=1+1": corregir.Row({"12.10": "✔", "12.2": "✘"}, notes=["a", "b"]),

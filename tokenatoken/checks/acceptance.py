@@ -1401,6 +1401,14 @@ def o14_closed(my):
     expect(sum(seen.lengths) == 8, f"Al continuar pasan {seen.lengths}.")
 
 
+def _goes_on(made: Iterator) -> bool:
+    """Si un iterador que tendría que estar cerrado sigue por su cuenta."""
+    try:
+        return next(made, None) is not None
+    except Exception:  # sigue, y con una caché que ya no es la suya
+        return True
+
+
 @test(
     "Interrumpir una respuesta",
     "Al cerrar el iterador se ejecuta tu finally: en messages queda lo que se "
@@ -1422,7 +1430,8 @@ def o15_interrupted(my):
     done(next(left))
     _as_from_scratch(my, chat, QUESTION, "Con otra respuesta a medias")
     expect(
-        not [*left], "La respuesta que quedó a medias sigue tras preguntar."
+        not _goes_on(left),
+        "La respuesta que quedó a medias sigue tras preguntar otra cosa.",
     )
     _as_from_scratch(my, chat, GREETING, "Tras dejar una a medias")
 
