@@ -17,7 +17,7 @@ from .cache import make_cache
 from .chat import chat_ids
 from .constrained import choose
 from .forward import forward
-from .generation import end_ids, generate_steps
+from .generation import end_ids, generate_steps, greedy
 from .tokens import encode
 
 OPERATIONS = {
@@ -36,16 +36,20 @@ RULES = """Resuelves cuentas paso a paso. Cada turno es una acción en JSON:
 
 
 @torch.inference_mode()
+def states(model, tokenizer, text: str) -> torch.Tensor:
+    """Los estados ocultos de un texto, `[capas + 1, n − 1, D]`, sin el primer
+    token (su vector es enorme y casi igual en todos los textos)."""
+    ids = torch.tensor([encode(tokenizer, text)], device=model.device)
+    output = model.model(ids, output_hidden_states=True)
+    return torch.stack(output.hidden_states)[:, 0, 1:].float()
+
+
 def vectors(model, tokenizer, texts: list[str], layer: int) -> torch.Tensor:
     """Un vector por texto, `[N, D]`: la media de los estados ocultos de sus
-    tokens a la salida de esa capa, sin el primero (su vector es enorme y casi
-    igual en todos los textos)."""
-    found = []
-    for text in texts:
-        ids = torch.tensor([encode(tokenizer, text)], device=model.device)
-        states = model.model(ids, output_hidden_states=True).hidden_states
-        found.append(states[layer][0, 1:].float().mean(0))  # [D]
-    return torch.stack(found)
+    tokens a la salida de esa capa, sin el primero."""
+    return torch.stack(
+        [states(model, tokenizer, text)[layer].mean(0) for text in texts]
+    )
 
 
 def nearest(questions: torch.Tensor, documents: torch.Tensor) -> list[int]:
@@ -59,16 +63,16 @@ def nearest(questions: torch.Tensor, documents: torch.Tensor) -> list[int]:
 def answer(model, tokenizer, messages, limit: int, pattern: str = "") -> str:
     """Lo que contesta con greedy, con la forma de `pattern` si la hay."""
     ids = torch.tensor([chat_ids(tokenizer, messages)], device=model.device)
-    options = {}
+    pick = greedy
     if pattern:
-        options["choose"] = choose(tokenizer, pattern, max_new_tokens=limit)
+        pick = choose(tokenizer, pattern, max_new_tokens=limit)
         limit += 1  # el token de fin
     steps = generate_steps(
         model,
         ids,
         max_new_tokens=limit,
+        choose=pick,
         cache=make_cache(model),
-        **options,
     )
     ends = end_ids(model)
     return tokenizer.decode(

@@ -18,8 +18,12 @@ def notebooks(*folders: str) -> list[Path]:
     return [p for f in folders for p in sorted((ROOT / f).glob("*.ipynb"))]
 
 
+def as_json(content, indent: int | None = 1) -> str:
+    """Unos datos del curso, como se guardan."""
+    return json.dumps(content, ensure_ascii=False, indent=indent) + "\n"
+
+
 def save_json(path: Path, content: dict, indent: int | None = 1) -> None:
     """Guarda unos datos del curso y dice dónde."""
-    text = json.dumps(content, ensure_ascii=False, indent=indent)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(as_json(content, indent), encoding="utf-8")
     print(f"guardado {path.relative_to(ROOT)}")

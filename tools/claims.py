@@ -9,14 +9,13 @@ y medido», la frase «entre comillas» en negrita (o como título) y después
 «**Veredicto: …**». Los veredictos son cuatro: `VERDICTS`.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 
-from . import ROOT, notebooks, parser, save_json
+from . import ROOT, as_json, notebooks, parser, save_json
 
 VERDICTS = ("no se puede saber aquí", "verdad si", "verdad", "falso")
 SAID = re.compile(
@@ -107,12 +106,10 @@ def claims_of(path: Path) -> list[dict]:
 def cut(verdict: str, rest: str) -> tuple[str, str]:
     """El veredicto con su condición («falso como constante») y lo medido."""
     rest = one_line(rest)
-    with_more = rest[:1] not in ".,:;"  # la frase del veredicto sigue
     more, measured = "", rest
-    if with_more:
-        more, _, measured = re.sub(r"[.:] ", "\n", rest, count=1).partition(
-            "\n"
-        )
+    if rest[:1] not in ".,:;":  # la frase del veredicto sigue
+        more, *tail = re.split(r"[.:] ", rest, maxsplit=1)
+        measured = "".join(tail)
     measured = measured.strip(".,:; ") + "."
     whole = f"{verdict} {more}".strip(" .")
     return whole, measured[:1].upper() + measured[1:]
@@ -145,8 +142,7 @@ def main() -> None:
 def drift() -> list[Path]:
     """Lo que ya no es lo que sale de los cuadernos."""
     rows = every_claim()
-    text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
-    pairs = {DATA: text, PAGE: page(rows)}
+    pairs = {DATA: as_json(rows), PAGE: page(rows)}
     return [p for p, t in pairs.items() if p.read_text("utf-8") != t]
 
 

@@ -21,11 +21,10 @@ from tokenatoken.field import (
     answer,
     nearest,
     preference,
-    vectors,
+    states,
 )
 from tokenatoken.measurements import SAMPLES, conditions
 from tokenatoken.model import load_model
-from tokenatoken.tokens import encode
 
 from . import parser, save_json
 
@@ -43,21 +42,19 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w{4,}", text.lower()))
 
 
-def by_tokens(model, tokenizer, questions, documents, layer) -> list[int]:
-    """Cada token de la pregunta busca su mejor pareja en el documento."""
+def by_tokens(question: torch.Tensor, documents: list[torch.Tensor]) -> int:
+    """Cada token de la pregunta, `[m, D]`, busca su mejor pareja en el
+    documento, `[n, D]`: gana el que más suma."""
+    q = normalize(question, dim=-1)
+    scores = [(q @ normalize(d, dim=-1).T).amax(1).sum() for d in documents]
+    return int(torch.stack(scores).argmax())
 
-    def states(text):
-        ids = torch.tensor([encode(tokenizer, text)])
-        every = model.model(ids, output_hidden_states=True).hidden_states
-        return normalize(every[layer][0, 1:], dim=-1)  # [n, D]
 
-    held = [states(text) for text in documents]
-    found = []
-    for question in questions:
-        q = states(question)
-        scores = torch.stack([(q @ d.T).amax(1).sum() for d in held])
-        found.append(int(scores.argmax()))
-    return found
+def by_words(question: str, documents: list[str]) -> int | None:
+    """El que más palabras comparte; sin ninguna, no encuentra nada."""
+    scores = [len(words(question) & words(text)) for text in documents]
+    best = max(scores)
+    return scores.index(best) if best else None
 
 
 def search(model, tokenizer, questions, documents, right) -> dict:
@@ -66,22 +63,16 @@ def search(model, tokenizer, questions, documents, right) -> dict:
     def hits(found):
         return sum(a == b for a, b in zip(found, right))
 
-    held = [words(text) for text in documents]
-    common = []
-    for question in questions:
-        scores = [len(words(question) & page) for page in held]
-        best = max(scores)  # sin ninguna en común, no encuentra nada
-        common.append(scores.index(best) if best else None)
-    mean, tokens = {}, {}
-    for layer in tqdm(LAYERS):
-        pair = (
-            vectors(model, tokenizer, texts, layer)
-            for texts in (questions, documents)
-        )
+    def seen(texts):  # cada texto pasa una vez: salen todas las capas
+        return [states(model, tokenizer, text) for text in tqdm(texts)]
+
+    asked, held, mean, tokens = seen(questions), seen(documents), {}, {}
+    for layer in LAYERS:
+        q, d = ([x[layer] for x in part] for part in (asked, held))
+        pair = (torch.stack([x.mean(0) for x in part]) for part in (q, d))
         mean[layer] = hits(nearest(*pair))
-        tokens[layer] = hits(
-            by_tokens(model, tokenizer, questions, documents, layer)
-        )
+        tokens[layer] = hits([by_tokens(x, d) for x in q])
+    common = [by_words(question, documents) for question in questions]
     return {"words": hits(common), "mean": mean, "tokens": tokens}
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from .kit import (
     EXERCISES,
+    MARKS,
     Hint,
     Part,
     Pending,
@@ -22,6 +23,7 @@ from .kit import (
     call,
     exercise,
     expect,
+    framed,
 )
 from .progress import progress, record
 from .quiz import quiz
@@ -42,11 +44,6 @@ __all__ = [
     "quiz",
     "units",
 ]
-_MARKS = {
-    True: ("✔", "#00735C"),
-    False: ("✘", "#A33B00"),
-    None: ("…", "#555555"),
-}
 
 
 @dataclass
@@ -58,17 +55,13 @@ class Verdict:
     message: str
 
     def __repr__(self) -> str:
-        mark = _MARKS[self.ok][0]
+        mark = MARKS[self.ok][0]
         return f"{mark} Ejercicio {self.exercise}. {self.message}"
 
     def _repr_html_(self) -> str:
-        mark, color = _MARKS[self.ok]
+        head = f"{MARKS[self.ok][0]} Ejercicio {self.exercise}."
         text = html.escape(self.message).replace("\n", "<br>")
-        return (
-            f'<div role="status" style="border-left:5px solid {color};'
-            f'padding:6px 10px"><b>{mark} Ejercicio {self.exercise}.</b> '
-            f"{text}</div>"
-        )
+        return framed(self.ok, f"<b>{head}</b> {text}")
 
 
 def units() -> list[str]:

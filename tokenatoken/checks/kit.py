@@ -33,6 +33,19 @@ _NOT_YOURS = (
 )
 _LIBRARIES = ("torch", "transformers", "tokenatoken")
 COPY = "Trabaja sobre una copia."
+MARKS = {
+    True: ("✔", "#00735C"),
+    False: ("✘", "#A33B00"),
+    None: ("…", "#555555"),
+}
+
+
+def framed(ok: bool | None, content: str) -> str:
+    """Un veredicto en HTML: `content`, con el color de lo que dice `ok`."""
+    return (
+        f'<div role="status" style="border-left:5px solid {MARKS[ok][1]};'
+        f'padding:6px 10px">{content}</div>'
+    )
 
 
 # Qué quiere decir cada error de Python: el resto del mensaje está en inglés.
@@ -215,6 +228,13 @@ def _own_error(error: BaseException) -> str:
 
 
 # Leer lo que devuelve
+
+
+def plain(value):
+    """Un tensor o un array, como listas."""
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    return value
 
 
 def as_int(value, hint: str) -> int:

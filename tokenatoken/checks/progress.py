@@ -63,16 +63,26 @@ def forget() -> None:
 
 def progress() -> pd.DataFrame:
     """Por unidad: cuántos ejercicios y preguntas intentados y cuántos bien."""
-    rows = {}
+    units = {}
     for number, kept in sorted(read().items()):
         unit, _, rest = number.partition(".")
         what = "preguntas" if rest.startswith("p") else "ejercicios"
-        row = rows.setdefault(
-            unit, {"ejercicios": "", "preguntas": "", "intentos": 0}
-        )
-        right, all_ = map(int, (row[what] or "0 de 0").split(" de "))
-        row[what] = f"{right + bool(kept.get('ok'))} de {all_ + 1}"
-        row["intentos"] += kept.get("tries", 0)
+        done = units.setdefault(unit, {"ejercicios": [], "preguntas": []})
+        done[what].append(kept)
+    rows = {unit: _row(**done) for unit, done in units.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "unidad"
     return table
+
+
+def _row(**done: list[dict]) -> dict:
+    """«3 de 4» de cada cosa, y cuántos intentos en total."""
+    row = {
+        what: f"{sum(bool(k.get('ok')) for k in kept)} de {len(kept)}"
+        if kept
+        else ""
+        for what, kept in done.items()
+    }
+    return row | {
+        "intentos": sum(k["tries"] for ks in done.values() for k in ks)
+    }

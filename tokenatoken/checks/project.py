@@ -27,9 +27,8 @@ from types import ModuleType
 import torch
 
 from .. import number
-from . import _MARKS
 from .acceptance import LEVELS, TESTS, Endless
-from .kit import Hint, Pending, _own_error
+from .kit import MARKS, Hint, Pending, _own_error, framed
 
 SECONDS = 30  # una prueba que tarda más no acaba
 OURS = {"model", "constrained", "grammar", "schema"}
@@ -55,7 +54,7 @@ class Result:
     message: str
 
     def __repr__(self) -> str:
-        return f"{_MARKS[self.ok][0]} {self.id} · {self._text()}"
+        return f"{MARKS[self.ok][0]} {self.id} · {self._text()}"
 
     def _text(self) -> str:
         return f"{TESTS[self.id].name}. {self.message}".rstrip()
@@ -91,7 +90,7 @@ class Card:
         lines = [f"{self.file}: {self._summary()}"]
         for name in LEVELS if self.results else ():
             level = self.level(name)
-            marks = "".join(_MARKS[r.ok][0] for r in level)
+            marks = "".join(MARKS[r.ok][0] for r in level)
             count = sum(r.ok is True for r in level)
             lines.append(
                 f"\n{name.upper():8}{count:2} de {len(level)}  {marks}"
@@ -106,12 +105,8 @@ class Card:
         return f"{self.passed} de {len(self.results)} pruebas, {medal}."
 
     def _repr_html_(self) -> str:
-        color = _MARKS[bool(self.medal) or None][1]
         text = html.escape(repr(self)).replace("\n", "<br>")
-        return (
-            f'<div role="status" style="border-left:5px solid {color};'
-            f'padding:6px 10px">{text}</div>'
-        )
+        return framed(bool(self.medal) or None, text)
 
 
 # Leer el archivo

@@ -12,10 +12,10 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from .. import CourseError
+from .kit import MARKS, framed
 from .progress import record
 
 HOME = Path(__file__).parents[1] / "data" / "repasos"
-_GOOD, _BAD = "#00735C", "#A33B00"
 
 
 def questions(name: str) -> list[dict]:
@@ -32,21 +32,16 @@ def questions(name: str) -> list[dict]:
 
 def quiz(name: str) -> widgets.VBox:
     """Enseña un repaso: eliges, y te dice por qué. Devuelve sus controles."""
+    from ..show.explorer import view  # con matplotlib: corregir no lo necesita
+
     name = str(name).zfill(2)
     asked = questions(name)
     box = widgets.VBox(
         [_question(name, i, item) for i, item in enumerate(asked, 1)]
     )
     text = f"Repaso {name}: {len(asked)} preguntas."
-    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    display(
-        {
-            "text/plain": text,
-            "text/html": _still(asked),
-            "application/vnd.jupyter.widget-view+json": view,
-        },
-        raw=True,
-    )
+    still = {"text/plain": text, "text/html": _still(asked)}
+    display(still | view(box), raw=True)
     return box
 
 
@@ -70,12 +65,8 @@ def _question(name: str, i: int, item: dict) -> widgets.VBox:
 
 
 def _verdict(ok: bool, why: str, unit: str) -> str:
-    mark, color = ("✔", _GOOD) if ok else ("✘", _BAD)
-    return (
-        f'<div role="status" style="border-left:5px solid {color};'
-        f'padding:4px 10px;font-size:16px"><b>{mark}</b> {html.escape(why)} '
-        f"(Unidad {unit}.)</div>"
-    )
+    words = f"<b>{MARKS[ok][0]}</b> {html.escape(why)} (Unidad {unit}.)"
+    return framed(ok, words)
 
 
 def _statement(i: int, item: dict) -> str:

@@ -26,21 +26,15 @@ from .kit import (
     exercise,
     expect,
     number,
+    plain,
     say,
     verdicts,
 )
 
 
-def _plain(value):
-    """Un tensor o un array, como listas."""
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
-    return value
-
-
 def _numbers(n, what):
     def read(value, *_):
-        value = _plain(value)
+        value = plain(value)
         expect(
             isinstance(value, list | tuple) and len(value) == n,
             f"Devuelve {n} cosas: {what}.",
@@ -175,7 +169,7 @@ EIGHT = (
 
 
 def _pairs(value, *_):
-    value = _plain(value)
+    value = plain(value)
     value = [*value.items()] if isinstance(value, dict) else value
     shape = "Devuelve una lista de pares (nombre, posición), o una vacía."
     expect(isinstance(value, list | tuple | set), shape)
@@ -272,7 +266,7 @@ def _leaving(function, order):
             pages.share(page)
             pages.remember(page, b"%d" % page)
     for name in order:
-        freed = _plain(call(function, pages, requests[name]))
+        freed = plain(call(function, pages, requests[name]))
         expect(
             isinstance(freed, list | tuple | set | dict),
             "Devuelve la lista de las que han quedado libres.",
@@ -433,15 +427,15 @@ def by_ranges(stored, m):
 
 
 def _grid(value, stored, m):
-    value = _plain(value)
+    value = plain(value)
     shape = f"Hacen falta {len(stored)} filas de {m} posiciones."
     expect(
         isinstance(value, list | tuple) and len(value) == len(stored), shape
     )
     for row in value:
-        expect(isinstance(_plain(row), list | tuple) and len(row) == m, shape)
+        expect(isinstance(plain(row), list | tuple) and len(row) == m, shape)
     hint = "Las posiciones son enteros."
-    return [[as_int(v, hint) for v in _plain(row)] for row in value]
+    return [[as_int(v, hint) for v in plain(row)] for row in value]
 
 
 slip = partial(partial, places)
@@ -520,13 +514,13 @@ WRITTEN = [
 
 
 def _pages_read(value, *_):
-    value = _plain(value)
+    value = plain(value)
     expect(
         isinstance(value, list | tuple),
         "Devuelve una lista de páginas, o una vacía.",
     )
     return [
-        as_int(_plain(v), "Las páginas son números enteros.") for v in value
+        as_int(plain(v), "Las páginas son números enteros.") for v in value
     ]
 
 
@@ -1353,7 +1347,7 @@ def _measured(function, tails, reuse, limit=4, policy=in_turns, early=False):
         "measure devuelve dos cosas: los textos y los tokens que pasaron.",
     )
     texts, total = value
-    texts = [_plain(t) for t in texts]
+    texts = [plain(t) for t in texts]
     together = max((len(row[3]) for row in server.log), default=0)
     return {
         "los textos": [[*t] for t in texts],

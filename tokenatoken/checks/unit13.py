@@ -32,18 +32,12 @@ from .kit import (
     exercise,
     expect,
     number,
+    plain,
     put_to_test,
     say,
     spanish,
     verdicts,
 )
-
-
-def _plain(value):
-    """Un tensor o un array, como listas."""
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
-    return value
 
 
 def slips(function):
@@ -130,7 +124,7 @@ COSTS = "bytes de pesos", "bytes de K y V", "FLOPs"
 
 
 def _cost_of(function, c, n, i):
-    value = _plain(call(function, c, n))
+    value = plain(call(function, c, n))
     expect(
         isinstance(value, list | tuple) and len(value) == 3,
         "Devuelve tres números: bytes de pesos, bytes de K y V, y FLOPs.",
@@ -767,7 +761,7 @@ def _asked(answer, sql, rows):
         given += [] if rows is None else [rows]
         with _watchdog() as late:
             try:
-                value = _table(_plain(call(answer, *given)))
+                value = _table(plain(call(answer, *given)))
             except Hint as hint:
                 if isinstance(hint.__cause__, sqlite3.Error):
                     value = f"lanza {type(hint.__cause__).__name__}"
@@ -1296,10 +1290,10 @@ def _cost(function):
 
 
 def _four(value, *_):
-    value = _plain(value)
+    value = plain(value)
     shape = "Devuelve cuatro cosas: lugar, los dos ids y el margen."
     expect(isinstance(value, list | tuple) and len(value) == 4, shape)
-    value = [_plain(v) for v in value]
+    value = [plain(v) for v in value]
     ids = "El lugar y los dos candidatos son enteros: ids, no texto."
     whole = [
         int(v) if isinstance(v, float) and v % 1 == 0 else v for v in value
@@ -1313,7 +1307,7 @@ def _each(value, model, tokenizer, text):
         value = call(lambda: [*given])
     if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 2:
         value = value.flatten()  # una columna
-    value = _plain(value)
+    value = plain(value)
     expect(
         isinstance(value, list | tuple),
         "Devuelve una lista: un número por token, desde el segundo.",

@@ -30,10 +30,9 @@ def course_map(
 
 
 def map_canvas(stations, around, controls: dict, title: str) -> Canvas:
-    canvas, order = Canvas(60), {}
+    canvas = Canvas(60)
     canvas.title(title)
-    for i, unit in enumerate(controls, 1):
-        order[unit] = i
+    order = {unit: i for i, unit in enumerate(controls, 1)}
     _row(canvas, stations, order)
     for i in range(1, len(stations)):
         x = 10 + (WIDTH + GAP) * i - GAP / 2
