@@ -1,29 +1,25 @@
 """Unidad 01."""
 
+from functools import partial
+
 import numpy as np
 
 from tokenatoken.checks.bench import LOGS, count_tokens, tokenizer
 from tokenatoken.checks.unit01 import (
-    _back,
-    _bpe,
-    _changed,
+    BAD,
     _decode,
-    chatml,
-    merge,
+    _same,
+    byte_by_byte,
+    cut,
+    learn,
+    test_lossless,
 )
 from tokenatoken.tokens import encode
 
 from . import wrong
 
-bpe_encode, bpe_decode = _bpe(), _decode(lambda p: b"".join(p).decode())
-
-
-def by_library(message):
-    turns = [{"role": "user", "content": message}]
-    text = tokenizer().apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True
-    )
-    return text.split("<|im_end|>\n", 1)[1]
+TWINS = "café", "cafe\u0301"
+bpe_decode = _decode(lambda pieces: b"".join(pieces).decode())
 
 
 def cost(path, price):
@@ -31,37 +27,18 @@ def cost(path, price):
     return n, n * price / 1e6
 
 
-def empties_merges(text, merges):
-    ids, new_id = list(text.encode()), 256
-    while merges:
-        ids = merge(ids, merges.pop(0), new_id)
-        new_id += 1
-    return ids
+def twice(round_trip):
+    """Compara dos vueltas entre sí, y no con el texto."""
+    for _, text, _ in BAD.values():
+        assert round_trip(text) == round_trip(text)
+
+
+def by_length(back, text):
+    return len(back) == len(text)
 
 
 MUTANTS = {
     "01.1": {
-        "con la plantilla": wrong(by_library, _back, says="a mano"),
-        "ids": wrong(
-            lambda m: encode(tokenizer(), chatml(m)), _back, says="un texto"
-        ),
-        "mensajes": wrong(
-            lambda m: [{"role": "user", "content": m}], _back, says="un texto"
-        ),
-        "otra marca": wrong(
-            lambda m: chatml(m, start="<|im_star|>"), _back, says="repr()"
-        ),
-        "vuelta que da ids": wrong(
-            chatml, lambda t: encode(tokenizer(), t), says="decodifica"
-        ),
-        "vuelta que da un array": wrong(
-            chatml,
-            lambda t: np.array(encode(tokenizer(), t)),
-            says="decodifica",
-        ),
-        "vuelta en minúsculas": wrong(chatml, lambda t: _back(t.lower())),
-    },
-    "01.2": {
         "coste en texto": wrong(
             lambda p, x: (cost(p, x)[0], f"{cost(p, x)[1]} €"), says="número"
         ),
@@ -77,40 +54,88 @@ MUTANTS = {
             lambda p, x: (cost(p, x)[0] + 1, cost(p, x)[1]), says="son"
         ),
     },
-    "01.3": {
-        "números": wrong(1, 5, says="entre comillas"),
-        "inglés": wrong("the", "otorrinolaringólogo", says="tal cual"),
-        "lista": wrong(["mate"], "otorrinolaringólogo", says="comillas"),
-        "la misma": wrong("mate", "mate", says="larga"),
-    },
-    "01.4": {
-        "tuplas": wrong(
-            lambda ws: [(w, count_tokens(w)) for w in _changed(ws)],
-            says="tal como llegan",
+    "01.2": {
+        "el mismo, dos veces": wrong(
+            ("cafe\u0301",) * 2, byte_by_byte, says="mismo texto"
         ),
-        "arrays": wrong(lambda ws: [np.array([1, 2])], says="tal como"),
-        "conjunto": wrong(lambda ws: set(_changed(ws)), says="lista"),
-        "cuántas": wrong(lambda ws: len(_changed(ws)), says="lista"),
-        "falta la última": wrong(lambda ws: _changed(ws)[:-1], says="Falta"),
-    },
-    "01.5": {
-        "vacía las fusiones": wrong(empties_merges, bpe_decode, says="copia"),
-        "ids como texto": wrong(
-            lambda t, m: [str(i) for i in bpe_encode(t, m)],
-            bpe_decode,
+        "al revés": wrong(
+            TWINS,
+            lambda text: encode(tokenizer(), text)[::-1],
+            says="se decodifica como",
+        ),
+        "los tokens": wrong(
+            TWINS,
+            lambda text: tokenizer().convert_ids_to_tokens(byte_by_byte(text)),
             says="enteros",
         ),
-        "codifica en bytes": wrong(
-            lambda t, m: t.encode(), bpe_decode, says="enteros"
+        "otro texto": wrong(
+            TWINS, lambda text: byte_by_byte(text.lower()), says="decodifica"
         ),
-        "codifica texto": wrong(lambda t, m: t, bpe_decode, says="enteros"),
+        "ids negativos": wrong(
+            TWINS, lambda text: [-1, *byte_by_byte(text)], says="ningún token"
+        ),
+        "sin decir cuál": wrong(TWINS, lambda text: text, says="lista de ids"),
+    },
+    "01.3": {
+        "el final del texto": wrong(
+            lambda text, n: cut(text[::-1], n)[::-1], says="comienzo"
+        ),
+        "dónde": wrong(lambda text, n: len(cut(text, n)), says="un texto"),
+        "los ids": wrong(
+            lambda text, n: encode(tokenizer(), cut(text, n)), says="un texto"
+        ),
+        "todo": wrong(lambda text, n: text, says="Cuesta"),
+        "nada": wrong(lambda text, n: "", says="Cabe más"),
+    },
+    "01.4": {
+        "diccionario": wrong(
+            lambda words, k: dict.fromkeys(learn(words, k)),
+            bpe_decode,
+            says="lista de parejas",
+        ),
+        "piezas": wrong(
+            lambda words, k: ["la", "ñan"][:k], bpe_decode, says="parejas"
+        ),
+        "con las veces": wrong(
+            lambda words, k: [(pair, 1) for pair in learn(words, k)],
+            bpe_decode,
+            says="parejas",
+        ),
+        "del último al primero": wrong(
+            lambda words, k: learn(words, k)[::-1], bpe_decode, says="a mano"
+        ),
+        "la menos vista": wrong(
+            partial(learn, best=lambda c: min(c, key=c.get)), bpe_decode
+        ),
         "decodifica a bytearray": wrong(
-            bpe_encode,
+            learn,
             lambda i, m: bytearray(bpe_decode(i, m).encode()),
             says="un texto",
         ),
         "decodifica en bytes": wrong(
-            bpe_encode, _decode(b"".join), says="un texto"
+            learn, _decode(b"".join), says="un texto"
+        ),
+    },
+    "01.5": {
+        "sin textos": wrong(lambda round_trip: True, says="sin llamar"),
+        "rechaza todo": wrong(
+            lambda round_trip: test_lossless(lambda text: ""), says="bueno"
+        ),
+        "mide la longitud": wrong(
+            partial(test_lossless, same=by_length), says="bueno"
+        ),
+        "en minúsculas": wrong(
+            partial(
+                test_lossless, same=lambda a, b: _same(a.lower(), b.lower())
+            ),
+            says="mayúscula",
+        ),
+        "compara dos vueltas": wrong(twice, says="Deja pasar"),
+        "solo una frase": wrong(
+            lambda round_trip: test_lossless(
+                lambda text: round_trip("Hola.") and text
+            ),
+            says="Deja pasar",
         ),
     },
     "01.6": {

@@ -71,10 +71,10 @@ def class_folder(tmp_path_factory):
             return one
         if 'check("01.1"' in source:  # borrada
             return None
-        if "def change_with_space" in source:
-            wrong = "def change_with_space(words):\n    return words"
-            return one | {"source": wrong + '\ncheck("01.4", 1)'}
-        if "def estimate_cost" in source:
+        if "def cut" in source:
+            wrong = "def cut(text, n):\n    return text"
+            return one | {"source": wrong + '\ncheck("01.3", 1)'}
+        if "def another_way" in source:
             return one | {"source": "1 / 0\n" + source}
         if 'check("01.6"' in source:
             return one | {"source": 'check = print; check("01.6", ...)'}
@@ -110,7 +110,7 @@ def test_a_class_becomes_a_table(class_folder, whole):
     assert [ana[f"ej. {n}"] for n in NUMBERS] == ["✔"] * 6
     assert (ana["aciertos"], ana["pruebas"]) == ("6", "")
     marks = [blas[f"ej. {n}"] for n in NUMBERS]
-    assert marks == ["✔", "no se pudo", "✔", "✘", "✔", "✔"]
+    assert marks == ["✔", "no se pudo", "✘", "✔", "✔", "✔"]
     assert (blas["medalla"], blas["pruebas"]) == ("ninguna", "0")
     assert "ZeroDivisionError" in blas["avisos"]
     handed = class_folder / "Ana Peña" / "lo mío.ipynb"
@@ -119,10 +119,10 @@ def test_a_class_becomes_a_table(class_folder, whole):
 
 def test_a_loop_costs_one_exercise(tmp_path, whole):
     """Que se puede interrumpir: los demás se corrigen."""
-    forever = "def change_with_space(words):\n    while True:\n        pass"
-    text = notebook(instead("def change_with_space", forever))
+    forever = "def cut(text, n):\n    while True:\n        pass"
+    text = notebook(instead("def cut", forever))
     marks, row = graded(tmp_path, text, seconds=4 * whole[2])
-    assert marks.pop("01.4") == "no se pudo"
+    assert marks.pop("01.3") == "no se pudo"
     assert {*marks.values()} == {"✔"} and not row.notes
 
 
@@ -132,10 +132,10 @@ def test_a_stubborn_loop_keeps_what_was_graded(tmp_path, whole):
         "while True:\n    try:\n        sum(range(9))\n"
         "    except BaseException:\n        sum(range(9))"
     )
-    text = notebook(instead("def change_with_space", stubborn))
+    text = notebook(instead("def cut", stubborn))
     marks, row = graded(tmp_path, text, seconds=2.5 * whole[2])
     found = [marks[n] for n in NUMBERS]
-    assert found == ["✔"] * 3 + ["no se pudo"] * 3
+    assert found == ["✔"] * 2 + ["no se pudo"] * 4
     assert "se acabaron los" in row.notes[0]
 
 
@@ -178,19 +178,13 @@ def test_no_network_no_memory_no_foreign_files(tmp_path, server):
         f"attempt(lambda: open({str(victim)!r}, 'w').write('roto'))\n"
         "open('aquí sí.txt', 'w').write('bien')\n"
     )
-    change = instead('check("01.3"', 'check("01.3", one_token, five_tokens)')
     proof = (
-        "def change_with_space(words, good=change_with_space):\n"
-        "    return good(words) if len(denied) == 3 else words"
+        "def cut(text, n, good=cut):\n"
+        "    return good(text, n) if len(denied) == 3 else text\n"
+        'check("01.3", cut)'
     )
-
-    def both(one):
-        one = change(one)
-        if one["cell_type"] == "code" and 'check("01.4"' in one["source"]:
-            return one | {"source": f"{proof}\n{one['source']}"}
-        return one
-
-    text = notebook(both, extra=[cell(attempts)])
+    change = instead('check("01.3"', proof)
+    text = notebook(change, extra=[cell(attempts)])
     marks, _ = graded(tmp_path, text, memory=6)
     assert {*marks.values()} == {"✔"}
     assert calls == [] and victim.read_text("utf-8") == "intacto"

@@ -2,15 +2,17 @@
 
 import re
 import tempfile
-import unicodedata
+from collections import Counter
+from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 
-from ..tokens import encode, token_bytes
-from .bench import LOGS, PARAGRAPH, count_tokens, log_ids, tokenizer
+from ..tokens import byte_alphabet, encode
+from .bench import LOGS, count_tokens, log_ids, tokenizer
 from .kit import (
-    Hint,
+    ASSERTS,
     Part,
     Pending,
     as_int,
@@ -18,196 +20,13 @@ from .kit import (
     exercise,
     expect,
     number,
+    plain,
+    put_to_test,
     say,
-    watched,
+    verdicts,
 )
-
-ROUND_TRIP = (
-    "La capital de Francia es París.",
-    "¡Ñandú, pingüino y cigüeña!",
-    "def saluda(nombre):\n\treturn f'Hola, {nombre}'\n",
-    "  dos espacios delante y detrás  ",
-    "I’m vs I'm",
-    "🤖 + 🧉 = 👩‍💻",
-    "8211 = 357 × 23",
-    "línea 1\r\nlínea 2\n\n\nlínea 5",
-    "日本語, ελληνικά, עברית",
-    "Cierra con <|im_end|> y ya",
-    "",
-)
-
 
 # 01.1
-
-
-def chatml(message, start="<|im_start|>", end="<|im_end|>\n", last="\n"):
-    """El formato más corto de la unidad."""
-    turn = f"{start}user\n{message}{end}"
-    return f"{turn}{start}assistant{last}"
-
-
-SYSTEM = "<|im_start|>system\nEres útil.<|im_end|>\n"
-
-
-def _edited(old: str, new: str):
-    """El formato bueno, con un cambio."""
-    return lambda m: chatml(m).replace(old, new)
-
-
-def _chatml_joined(message):
-    lines = ["<|im_start|>user", message + "<|im_end|>"]
-    return "\n".join([*lines, "<|im_start|>assistant", ""])
-
-
-def _where(ours, right, message) -> str:
-    same = 0
-    while same < min(len(ours), len(right)) and ours[same] == right[same]:
-        same += 1
-    kept, rest = ours[max(0, same - 12) : same], ours[same : same + 12]
-    return (
-        f"Con {message!r}, hasta {kept!r} va bien y lo que sigue, {rest!r}, "
-        "no es lo de la plantilla. Compara los repr() carácter a carácter."
-    )
-
-
-def _back(text):
-    return tokenizer().decode(encode(tokenizer(), text))
-
-
-def _round_trip(there_and_back, text):
-    """Lo que vuelve, si de verdad ha pasado por los ids."""
-    with watched(("Tokenizer.encode_batch", "Tokenizer.encode")) as used:
-        back = call(there_and_back, text)
-    expect(
-        isinstance(back, str),
-        f"there_and_back devuelve {type(back).__name__} y tiene que devolver "
-        "un texto: después de codificar, decodifica.",
-    )
-    return back if used else Hint("Tu función no codifica nada.")
-
-
-exercise(
-    "01.1",
-    Part(
-        [
-            ("Escribe un haiku sobre programación",),
-            ("  Hola \n",),
-            ("¿Qué es «<» en C?\nEn una línea",),
-        ],
-        truth=chatml,
-        what="Lo que devuelve chatml",
-        without=("PreTrainedTokenizerBase.apply_chat_template",),
-        traps={
-            "Falta el salto de línea del final: después del papel del modelo "
-            "empieza su respuesta, en otra línea.": lambda m: chatml(m)[:-1],
-            "Has cerrado el turno del modelo, y tiene que quedar abierto para "
-            "que siga él.": [
-                lambda m: chatml(m) + "<|im_end|>",
-                lambda m: chatml(m) + "<|im_end|>\n",
-                lambda m: chatml(m, last="<|im_end|>\n"),
-            ],
-            "Falta abrir el segundo turno: ¿a quién le toca escribir?": [
-                lambda m: chatml(m).split("<|im_start|>assistant")[0],
-                lambda m: chatml(m).split("\n<|im_start|>assistant")[0],
-            ],
-            "El turno de la persona no se cierra: mira dónde acaba su "
-            "mensaje.": [
-                lambda m: chatml(m, end=""),
-                lambda m: chatml(m, end="\n"),
-            ],
-            "Entre el cierre de un turno y la apertura del otro hay un salto "
-            "de línea.": lambda m: chatml(m, end="<|im_end|>"),
-            "Sobra un salto de línea entre el mensaje y su cierre.": (
-                lambda m: chatml(m, end="\n<|im_end|>\n")
-            ),
-            "Entre el papel y el mensaje va un salto de línea, y no otra "
-            "cosa.": [
-                _edited("user\n", "user "),
-                _edited("user\n", "user"),
-                _edited("user\n", "user: "),
-                _edited("\n", " "),
-            ],
-            "Los papeles van en inglés, como en los datos con que se entrenó: "
-            "mira los de la unidad.": [
-                _edited("user", "usuario"),
-                _edited("assistant", "asistente"),
-                _edited("user", "human"),
-                lambda m: _edited("user", "usuario")(m).replace(
-                    "assistant", "asistente"
-                ),
-            ],
-            "Has añadido un turno de system: se pide el formato más corto.": [
-                _edited("<|im_start|>user", SYSTEM + "<|im_start|>user"),
-                lambda m: SYSTEM.replace("Eres útil.", "") + chatml(m),
-            ],
-            "Recortas el mensaje. Tiene que entrar tal cual, con sus espacios "
-            "y saltos de línea.": [
-                lambda m: chatml(m.strip()),
-                lambda m: chatml(m.split("\n")[0]),
-                lambda m: chatml(m.strip("¿")),
-            ],
-            "Das siempre el mismo texto: usa el mensaje que llega.": [
-                lambda m: chatml("Hola"),
-                lambda m: chatml("Escribe un haiku sobre programación"),
-            ],
-        },
-        otherwise=_where,
-        rights=[chatml, _chatml_joined],
-    ),
-    Part(
-        [(text,) for text in (*ROUND_TRIP, "cafe\u0301")],
-        truth=lambda text: unicodedata.normalize("NFC", text),
-        observe=_round_trip,
-        said="La vuelta de {0!r} da {ours!r}.",
-        traps={
-            "Hay que pasar por los ids, y volver.": [
-                lambda text: text,
-                lambda text: unicodedata.normalize("NFC", text),
-            ],
-            "Decodificas saltándote los tokens especiales, y aquí uno es parte "
-            "del texto.": lambda text: tokenizer().decode(
-                encode(tokenizer(), text), skip_special_tokens=True
-            ),
-            "Recortas los espacios de los bordes.": (
-                lambda text: _back(text).strip()
-            ),
-            "Decodificas los tokens uno a uno, y hay caracteres repartidos "
-            "entre varios. Dáselos todos de una vez.": lambda text: "".join(
-                tokenizer().decode([i]) for i in encode(tokenizer(), text)
-            ),
-            "Codificas con un tokenizador y decodificas con otro.": (
-                lambda text: tokenizer("minilm").decode(
-                    encode(tokenizer(), text)
-                )
-            ),
-            "Separas los tokens con espacios, y el espacio ya va dentro de "
-            "cada uno.": lambda text: " ".join(
-                tokenizer().decode([i]) for i in encode(tokenizer(), text)
-            ),
-            "Pegas los nombres de los tokens, que llevan Ġ y otros disfraces. "
-            "¿Qué función los convierte en texto?": lambda text: "".join(
-                tokenizer().convert_ids_to_tokens(encode(tokenizer(), text))
-            ),
-            "Con «e» y una tilde suelta (U+0301), este tokenizador devuelve "
-            "«é» en un solo carácter. Tu función lo deshace.": lambda text: (
-                unicodedata.normalize("NFD", _back(text))
-            ),
-        },
-        otherwise="¿Se pierde o se añade algo antes de codificar, o después de "
-        "decodificar? Imprime los ids.",
-        rights=[
-            _back,
-            lambda text: b"".join(
-                token_bytes(tokenizer(), i) for i in encode(tokenizer(), text)
-            ).decode(),
-            lambda text: tokenizer().decode(tokenizer()(text).input_ids),
-        ],
-    ),
-    success="¡Correcto! 16 tokens, y la vuelta es exacta.",
-)
-
-
-# 01.2
 
 
 PATH = "Has contado los tokens de la ruta, y no los del archivo."
@@ -251,7 +70,7 @@ def _rate(paid: float, n: int, price: float) -> float:
 
 
 def _bill(count):
-    """Una respuesta de 01.2 que cuenta con `count(texto)`."""
+    """Una respuesta de 01.1 que cuenta con `count(texto)`."""
 
     def bill(path, price):
         n = count(Path(path).read_text(encoding="utf-8"))
@@ -282,7 +101,7 @@ def _latin(path, price):
 
 
 exercise(
-    "01.2",
+    "01.1",
     Part(
         [
             ("Me desperté tarde y el asado ya estaba frío.\n", 2.5),
@@ -366,293 +185,393 @@ exercise(
     ),
 )
 
+# 01.2
+
+
+NOT_TEXTS = "one y two tienen que ser textos, de cuatro caracteres o más."
+EQUAL = "Son el mismo texto: cambia algo que se lea igual y no sea lo mismo."
+SEEN = (
+    "El tokenizador ve la diferencia. ¿Qué le hace al texto antes de "
+    "cortarlo? Mira tokenizer.backend_tokenizer.normalizer."
+)
+NO_TOKEN = (
+    "Hay ids que no son de ningún token, y decodificados no dicen nada: "
+    "tienen que ser menores que len(tokenizer)."
+)
+ID_LIST = "another_way tiene que devolver una lista de ids, que son enteros."
+
+
+def _twins(answer) -> bool:
+    """Si son dos textos distintos con los mismos ids; si no, la pista."""
+    if answer is ... or (isinstance(answer, tuple) and ... in answer):
+        raise Pending
+    both = isinstance(answer, tuple | list) and len(answer) == 2
+    texts = both and all(isinstance(t, str) and len(t) > 3 for t in answer)
+    expect(texts, NOT_TEXTS)
+    one, two = (encode(tokenizer(), text) for text in answer)
+    expect(answer[0] != answer[1], EQUAL)
+    expect(one == two, f"Sus ids son {one[:5]}… y {two[:5]}…. {SEEN}")
+    return True
+
+
+def _way(value, text) -> list:
+    """[si son los ids de siempre, el texto que sale de esos ids]."""
+    value = plain(value)
+    expect(isinstance(value, list | tuple), ID_LIST)
+    ids = [as_int(i, ID_LIST) for i in value]
+    expect(all(0 <= i < len(tokenizer()) for i in ids), NO_TOKEN)
+    return [ids == encode(tokenizer(), text), tokenizer().decode(ids)]
+
+
+def byte_by_byte(text):
+    letter = {byte: char for char, byte in byte_alphabet().items()}
+    return tokenizer().convert_tokens_to_ids(
+        [letter[b] for b in text.encode()]
+    )
+
+
+def _split_one(text):
+    """Parte en bytes el primer token que se deja."""
+    ids = encode(tokenizer(), text)
+    for k, i in enumerate(ids):
+        pieces = byte_by_byte(tokenizer().decode([i]))
+        if len(pieces) > 1 and "\ufffd" not in tokenizer().decode([i]):
+            return torch.tensor(ids[:k] + pieces + ids[k + 1 :])
+
+
+def _in_parts(cut):
+    """Codifica por separado cada trozo de `cut(texto)`."""
+    return lambda text: [i for p in cut(text) for i in encode(tokenizer(), p)]
+
+
+exercise(
+    "01.2",
+    Part(
+        [()],
+        truth=lambda: True,
+        observe=_twins,
+        traps={
+            NOT_TEXTS: [
+                ("é", "e\u0301"),
+                (b"caf\xe9", "café"),
+                "café",
+                (1, 2),
+            ],
+            EQUAL: ("café", "caf\u00e9"),
+            SEEN: [
+                ("casa", "Casa"),
+                ("Hola mundo", "Hola  mundo"),
+                ("café", "cafe"),
+                ("\ufb01jar", "fijar"),
+            ],
+        },
+        rights=[("café", "cafe\u0301"), ["10 \u212b", "10 Å"]],
+    ),
+    Part(
+        [
+            (text,)
+            for text in (
+                "sol sol",
+                "¡Ñandú!",
+                "  mañana",
+                "cierra <|im_end|> y ya",
+                "Son 2026 años",
+                "🤖",
+                "é",
+            )
+        ],
+        truth=lambda text: [False, text],
+        read=_way,
+        said=lambda ours, right, text: (
+            f"Con {text!r}, das los ids de encode."
+            if ours[0]
+            else f"Con {text!r}, lo que das se decodifica como {ours[1]!r}."
+        ),
+        traps={
+            "Esos son los de siempre. Busca un token que se pueda escribir "
+            "con otros más cortos.": [
+                lambda text: encode(tokenizer(), text),
+                lambda text: encode(tokenizer(), normalize("NFD", text)),
+            ],
+            "Codificas carácter a carácter, y alguno es ya un token entero. "
+            "¿De qué está hecho un carácter?": _in_parts(list),
+            "Cortas por donde puede que ya hubiera una frontera entre tokens, "
+            "o donde no hay nada que cortar.": [
+                _in_parts(lambda text: re.split("( )", text)),
+                _in_parts(lambda text: (text[:1], text[1:])),
+                _in_parts(lambda text: (text[:2], text[2:])),
+                _in_parts(lambda text: (text[:-1], text[-1:])),
+                _in_parts(lambda t: (t[: len(t) // 2], t[len(t) // 2 :])),
+            ],
+            "Los espacios van dentro de los tokens: al partir por ellos, se "
+            "pierden o ganan tokens propios.": [
+                _in_parts(str.split),
+                _in_parts(lambda text: text.split(" ")),
+            ],
+            "El valor de un byte no es su id en este vocabulario: mira qué "
+            "id tiene el token que escribe ese byte.": [
+                lambda text: [*text.encode()],
+                lambda text: [*map(ord, text)],
+            ],
+            "Has añadido tokens que también se leen: tienen que decir lo "
+            "mismo, ni más ni menos.": [
+                lambda text: encode(tokenizer(), text) + [151643],
+                lambda text: encode(tokenizer(), text) + [220],
+                lambda text: encode(tokenizer(), f"{text}<|im_end|>"),
+            ],
+            NO_TOKEN: lambda text: encode(tokenizer(), text) + [151700],
+            "Esos ids son de otro vocabulario: los lee el tokenizador de la "
+            "primera celda.": lambda text: encode(tokenizer("smollm2"), text),
+        },
+        otherwise="Da otros ids que, decodificados todos juntos, den justo el "
+        "texto. Prueba antes con uno de un solo carácter.",
+        rights=[byte_by_byte, _split_one],
+    ),
+    success="¡Correcto! Ni cada texto tiene sus ids, ni cada texto unos solos.",
+)
+
 
 # 01.3
 
 
-NOT_INSIDE = (
-    "No es una palabra del párrafo, escrita tal cual: sin espacios ni signos, "
-    "y con las mismas mayúsculas y tildes."
-)
-SWAPPED = "Las tienes cambiadas: primero, la de un token."
-NOT_ONE = "Que sea corta no basta. Recorre todas y cuenta los tokens de cada."
-NOT_FIVE = "Que sea larga no basta. Ordénalas todas por su número de tokens."
+def cut(text, n, count=count_tokens):
+    """El comienzo más largo que cuesta `n` o menos, según `count`."""
+    fits = (i for i in range(len(text), 0, -1) if count(text[:i]) <= n)
+    return text[: next(fits, 0)]
 
 
-@exercise(
+def _cut_both_ways(text, n):
+    sizes = [count_tokens(text[:i]) for i in range(len(text) + 1)]
+    return text[: max(i for i, size in enumerate(sizes) if size <= n)]
+
+
+def _until_full(text, n, start=lambda text, n: ""):
+    """Alarga mientras cabe: se detiene en el primero que no."""
+    end = len(start(text, n))
+    while end < len(text) and count_tokens(text[: end + 1]) <= n:
+        end += 1
+    return text[:end]
+
+
+def _bisected(text, n, half=lambda low, high: (low + high + 1) // 2):
+    low, high = 0, len(text)
+    while low < high:
+        middle = half(low, high)
+        if count_tokens(text[:middle]) <= n:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]
+
+
+def _bisected_up(text, n):
+    low, high = 0, len(text) + 1  # el primero que ya no cabe
+    while low < high:
+        middle = (low + high) // 2
+        if count_tokens(text[:middle]) > n:
+            high = middle
+        else:
+            low = middle + 1
+    return text[: low - 1]
+
+
+def _first_ids(text, n):
+    return tokenizer().decode(encode(tokenizer(), text)[:n])
+
+
+def _whole_ids(text, n):
+    return _first_ids(text, n).rstrip("\ufffd")
+
+
+def _by_words(text, n):
+    words = text.split(" ")
+    starts = (" ".join(words[:i]) for i in range(len(words), 0, -1))
+    return next((s for s in starts if count_tokens(s) <= n), "")
+
+
+def _why(ours, right, text, n) -> str:
+    if not text.startswith(ours):
+        return "No es el comienzo del texto, carácter a carácter, como llega."
+    if count_tokens(ours) > n:
+        return f"Cuesta {count_tokens(ours)}. Cuenta lo que devuelves."
+    return "Cabe más: hay un comienzo más largo que también cuesta n o menos."
+
+
+exercise(
     "01.3",
-    success="¡Correcto! Letras y tokens son medidas distintas.",
-    traps={
-        SWAPPED: ("otorrinolaringólogo", "mate"),
-        NOT_INSIDE: [
-            ("casa", "otorrinolaringólogo"),
-            (" mate", "otorrinolaringólogo"),
-            ("mate", "tejado,"),
-            ("mate", "otorrinolaringologo"),
-            ("mate", "desayunaba mate"),
-            ("mate", PARAGRAPH),
-            ("Mate", "otorrinolaringólogo"),
+    Part(
+        [
+            ("quizás mañana", 3),
+            ("El pingüino pidió un café — ¡doble! 🤖", 5),
+            ("Código 🤖 ñandú", 2),
+            ("Código 🤖 ñandú", 3),
+            ("Código 🤖 ñandú", 4),
+            ("Programación en C", 1),
+            ("Programación en C", 9),
+            ("    if n % 2:\n        return", 8),
+            ("línea 1\n\n\n   línea 2", 7),
+            ("Me desperté tarde", 2),
+            ("Cierra con <|im_end|> y ya", 4),
+            ("Cierra con <|im_end|> y ya", 5),
+            ("internationalization", 1),
+            ("cafe\u0301 con leche", 3),
+            ("mate", 0),
+            ("", 3),
         ],
-        NOT_ONE: ("olía", "otorrinolaringólogo"),
-        NOT_FIVE: [("mate", "murciélago"), ("mate", "equilibrista")],
-    },
-    rights=[("mate", "otorrinolaringólogo"), ("qué", "desentrañaba")],
+        truth=cut,
+        what="Lo que devuelve cut",
+        said="De {0!r}, con n = {1}, te quedas con {ours!r}.",
+        traps={
+            "Decodificas los n primeros ids, y el último puede acabar en medio "
+            "de un carácter. El texto que sale no es un comienzo.": _first_ids,
+            "Los n primeros ids son los del texto entero. Si se corta por otro "
+            "sitio, los ids son otros, y puede caber más.": _whole_ids,
+            "Te detienes en el primer comienzo que se pasa, y con más letras "
+            "puede costar menos. Imprime el coste de cada uno.": [
+                _until_full,
+                partial(_until_full, start=_whole_ids),
+            ],
+            "Una búsqueda binaria necesita que el coste no baje nunca. Imprime "
+            "el de cada comienzo: ¿va siempre a más?": [
+                _bisected,
+                _bisected_up,
+            ],
+            "Cortas por palabras, y caben también trozos de palabra.": (
+                _by_words
+            ),
+            "Cuentas caracteres, y n son tokens.": lambda text, n: text[:n],
+            "Cuentas bytes, y n son tokens.": partial(
+                cut, count=lambda text: len(text.encode())
+            ),
+            "Con n tokens justos también cabe.": lambda text, n: cut(
+                text, n - 1
+            ),
+            "Te pasas en un token: son n o menos.": lambda text, n: cut(
+                text, n + 1
+            ),
+            "Con n = 0 no cabe ni el primer carácter.": lambda text, n: (
+                cut(text, n) or text[:1]
+            ),
+            "Recortas los espacios o saltos del final, que también caben.": (
+                lambda text, n: cut(text, n).rstrip()
+            ),
+            "Devuelves lo que sale de los ids, y una tilde suelta vuelve de "
+            "otra manera: córtalo del texto que llega.": lambda text, n: (
+                tokenizer().decode(encode(tokenizer(), cut(text, n)))
+            ),
+            "Has usado otro tokenizador: es el de la primera celda.": partial(
+                cut, count=lambda text: len(encode(tokenizer("smollm2"), text))
+            ),
+        },
+        otherwise=_why,
+        rights=[cut, _cut_both_ways],
+    ),
+    success="¡Correcto! Más letras pueden ser menos tokens.",
 )
-def words(one, five):
-    """Dos palabras del párrafo: una de 1 token y otra de 5 o más."""
-    inside = re.findall(r"\w+", PARAGRAPH)
-    for word in (one, five):
-        expect(
-            isinstance(word, str),
-            f"{word!r} no es un texto: escribe la palabra entre comillas.",
-        )
-        expect(word in inside, f"«{word[:40]}». {NOT_INSIDE}")
-    first, second = count_tokens(one), count_tokens(five)
-    expect(not (first >= 5 and second == 1), SWAPPED)
-    expect(first == 1, f"«{one}» tiene {first} tokens. {NOT_ONE}")
-    expect(second >= 5, f"«{five}» tiene {second} tokens. {NOT_FIVE}")
 
 
 # 01.4
 
 
-def _spaced(w: str) -> int:
-    return count_tokens(" " + w)
+WORDS = ["la", "clave", "la", "clavó", "la", "lata", "ñandú", "ñandú", "ñu"]
 
 
-def _changed(words) -> list[str]:
-    return [w for w in words if count_tokens(w) != _spaced(w)]
-
-
-def _changed_loop(words):
-    pairs, out = {w: (count_tokens(w), _spaced(w)) for w in words}, []
-    for word in words:
-        before, after = pairs[word]
-        if before - after:
-            out.append(word)
-    return out
-
-
-def _list_of_words(answer, words):
-    expect(
-        isinstance(answer, list),
-        f"Devuelve una lista de palabras, y no {type(answer).__name__}.",
-    )
-    expect(
-        all(
-            isinstance(w, str) and w in [*words, *_with(words)] for w in answer
-        ),
-        "En tu lista hay algo que no es una de las palabras recibidas. "
-        "Devuélvelas tal como llegan, sin nada más.",
-    )
-    return answer
-
-
-def _with(words) -> list[str]:
-    return [" " + w for w in words]
-
-
-def _missing(ours, right, words) -> str:
-    for w in words:
-        if (w in ours) != (w in right):
-            return (
-                f"{'Sobra' if w in ours else 'Falta'} «{w}»: {count_tokens(w)} "
-                f"token(s) sola y {_spaced(w)} con un espacio delante."
-            )
-    return (
-        "Están las que son, pero no en el orden ni las veces en que llegan. "
-        "¿Cuántas veces recorres la lista de entrada?"
-    )
-
-
-exercise(
-    "01.4",
-    Part(
-        [
-            (["🤖", "París", "Código", "ñandú", "de", "Ingeniero", "azúcar"],),
-            (["Buenos", "Aires", "mate", "asado", "haiku", "Programación"],),
-            (["la", "Madrid", "la", "Madrid"],),
-            ([],),
-        ],
-        truth=_changed,
-        read=_list_of_words,
-        said="",
-        traps={
-            "Faltan las que suben: hay palabras a las que el espacio les "
-            "añade un token.": lambda words: [
-                w for w in words if count_tokens(w) > _spaced(w)
-            ],
-            "Faltan las que bajan: hay palabras a las que el espacio les "
-            "quita un token.": lambda words: [
-                w for w in words if count_tokens(w) < _spaced(w)
-            ],
-            "Te salen todas. Con el espacio cambian siempre las letras y los "
-            "ids, y si va detrás, también los tokens: cuenta los tokens con el "
-            "espacio delante.": [
-                list,
-                lambda words: [
-                    w
-                    for w in words
-                    if encode(tokenizer(), w) != encode(tokenizer(), " " + w)
-                ],
-                lambda words: [
-                    w
-                    for w in words
-                    if count_tokens(w) != count_tokens(w + " ")
-                ],
-            ],
-            "Son justo las que no cambian.": lambda words: [
-                w for w in words if count_tokens(w) == _spaced(w)
-            ],
-            "Las devuelves con el espacio puesto; tienen que salir tal como "
-            "llegan.": lambda words: _with(_changed(words)),
-            "Están las que son, pero cambiadas de orden.": [
-                lambda words: _changed(words)[::-1],
-                lambda words: sorted(_changed(words)),
-                lambda words: (
-                    [w for w in words if count_tokens(w) > _spaced(w)]
-                    + [w for w in words if count_tokens(w) < _spaced(w)]
-                ),
-            ],
-            "Una palabra puede llegar repetida, y sale las mismas veces.": (
-                lambda words: list(dict.fromkeys(_changed(words)))
-            ),
-            "Cada una sale dos veces: ¿en cuántos sitios la añades?": (
-                lambda words: _changed(words) * 2
-            ),
-        },
-        otherwise=_missing,
-        rights=[
-            _changed,
-            _changed_loop,
-            lambda words: list(
-                filter(lambda w: count_tokens(w) != _spaced(w), words)
-            ),
-        ],
-    ),
-    success="¡Correcto! El espacio de delante es parte del token.",
-)
-
-
-# 01.5
-
-
-MERGES = [
-    (97, 97),
-    (256, 97),
-    (98, 256),
-    (195, 177),
-    (99, 108),
-    (260, 97),
-    (261, 118),
-    (97, 32),
-]
-BPE_TEXTS = (
-    "aa",
-    "aaaa baa aaab",
-    "la clavó aaa un clavito",
-    "  La clava ",
-    "ñandú 🤖",
-    "baaaa",
-    "",
-    "\x00é",
-)
-
-
-def _library_bpe(text: str) -> list[int]:
-    """El mismo BPE, hecho por la biblioteca tokenizers."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-
-    names = [chr(0x100 + b) for b in range(256)]  # un carácter por byte
-    for left, right in MERGES:
-        names.append(names[left] + names[right])
-    vocab = {name: i for i, name in enumerate(names)}
-    pairs = [(names[left], names[right]) for left, right in MERGES]
-    model = Tokenizer(BPE(vocab=vocab, merges=pairs))
-    return model.encode("".join(names[b] for b in text.encode())).ids
-
-
-def merge(ids, pair, new_id, times=-1):
-    """La de la unidad; `times`, cuántas apariciones como mucho."""
+def merge(ids, pair, new_id):
+    """La de la unidad."""
     out, i = [], 0
     while i < len(ids):
-        found = tuple(ids[i : i + 2]) == pair and times != 0
-        times -= found
+        found = tuple(ids[i : i + 2]) == pair
         out.append(new_id if found else ids[i])
         i += 2 if found else 1
     return out
 
 
-def _bpe(first=256, raw=lambda text: text.encode(), step=merge, order=list):
-    """Una respuesta de 01.5 a), con una cosa cambiada."""
-
-    def bpe_encode(text, merges):
-        ids = list(raw(text))
-        for new_id, pair in order(list(enumerate(merges, first))):
-            ids = step(ids, tuple(pair), new_id)
-        return ids
-
-    return bpe_encode
+def _all_pairs(ids) -> list:
+    return [*zip(ids, ids[1:])]
 
 
-def _from_the_right(ids, pair, new_id):
-    return merge(ids[::-1], pair[::-1], new_id)[::-1]
+def _first(counts):
+    return max(counts, key=counts.get)
 
 
-def _by_words(text, merges):
-    words = [_bpe()(word, merges) for word in text.split(" ")]
-    return [i for word in words for i in (*word, 32)][:-1]
-
-
-def _longest(text, merges):
-    pieces = {piece: i for i, piece in enumerate(_table(merges))}
-    raw, ids = text.encode(), []
-    while raw:
-        size = max(k for k in range(1, len(raw) + 1) if raw[:k] in pieces)
-        ids.append(pieces[raw[:size]])
-        raw = raw[size:]
-    return ids
-
-
-def _until_absent(text, merges):
-    ids = list(text.encode())
-    for new_id, pair in enumerate(merges, 256):
-        if pair not in zip(ids, ids[1:]):
+def learn(
+    words,
+    k,
+    raw=str.encode,
+    pairs=_all_pairs,
+    best=_first,
+    step=merge,
+    least=1,
+):
+    """Una respuesta de 01.4 a); sus opciones la equivocan."""
+    pieces, learned = [list(raw(word)) for word in words], []
+    while len(learned) < k:
+        counts = Counter(pair for ids in pieces for pair in pairs(ids))
+        if max(counts.values(), default=0) < least:
             break
+        learned.append(best(counts))
+        new_id = 255 + len(learned)
+        pieces = [step(ids, learned[-1], new_id) for ids in pieces]
+    return learned
+
+
+def _weighted(words, k):
+    """Con cada palabra distinta una vez, y sus veces."""
+    pieces, learned = {word: [*word.encode()] for word in words}, []
+    for new_id in range(256, 256 + k):
+        counts = {}
+        for word, ids in pieces.items():
+            for pair in zip(ids, ids[1:]):
+                counts[pair] = counts.get(pair, 0) + words.count(word)
+        if counts:
+            learned.append([*_first(counts)])
+            for word, ids in pieces.items():
+                pieces[word] = merge(ids, tuple(learned[-1]), new_id)
+    return learned
+
+
+def _apart(ids) -> list:
+    """Los pares, sin solaparse con otro igual."""
+    out, last = [], -1
+    for i, pair in enumerate(_all_pairs(ids)):
+        if not (last == i - 1 and out and out[-1] == pair):
+            out.append(pair)
+            last = i
+    return out
+
+
+def _counted_once(words, k):
+    counts = Counter(p for w in words for p in _all_pairs(w.encode()))
+    return [pair for pair, _ in counts.most_common(k)]
+
+
+PAIRS = "learn tiene que devolver una lista de parejas de ids, (id, id)."
+
+
+def _pairs(value, *_) -> list:
+    value = plain(value)
+    expect(isinstance(value, list | tuple), PAIRS)
+    value = [plain(pair) for pair in value]
+    good = (isinstance(p, list | tuple) and len(p) == 2 for p in value)
+    expect(all(good), PAIRS)
+    return [[as_int(i, PAIRS) for i in pair] for pair in value]
+
+
+def _ids(text) -> list[int]:
+    ids = list(text.encode())
+    for new_id, pair in enumerate(MERGES, 256):
         ids = merge(ids, pair, new_id)
     return ids
 
 
-def _one_pass(text, merges):
-    ranks, ids = {p: i for i, p in enumerate(merges, 256)}, []
-    for i in text.encode():
-        ids.append(i)
-        while len(ids) > 1 and tuple(ids[-2:]) in ranks:
-            ids[-2:] = [ranks[tuple(ids[-2:])]]
-    return ids
-
-
-def _by_rank(text, merges):
-    ids, ranks = list(text.encode()), {p: i for i, p in enumerate(merges)}
-    while pairs := [p for p in zip(ids, ids[1:]) if p in ranks]:
-        best = min(pairs, key=ranks.get)
-        ids = merge(ids, best, 256 + ranks[best])
-    return ids
-
-
-def _table(merges) -> list[bytes]:
-    pieces = [bytes([b]) for b in range(256)]
-    for a, b in merges:
-        pieces.append(pieces[a] + pieces[b])
-    return pieces
-
-
 def _decode(finish):
-    """Una respuesta de 01.5 b) que acaba con `finish(trozos de bytes)`."""
+    """Una respuesta de 01.4 b) que acaba con `finish(trozos de bytes)`."""
 
     def bpe_decode(ids, merges):
-        return finish([_table(merges)[i] for i in ids])
+        pieces = [bytes([b]) for b in range(256)]
+        for a, b in merges:
+            pieces.append(pieces[a] + pieces[b])
+        return finish([pieces[i] for i in ids])
 
     return bpe_decode
 
@@ -677,65 +596,98 @@ def _levels(times):
     return bpe_decode
 
 
-def _ids(value, *case) -> list[int]:
-    hint = "bpe_encode tiene que devolver una lista de enteros."
-    expect(not isinstance(value, str | bytes), hint)
-    expect(hasattr(value, "__iter__"), hint)
-    return [as_int(i, hint) for i in value]
-
-
+slip = partial(partial, learn)
+MERGES = learn(WORDS, 12)
 exercise(
-    "01.5",
+    "01.4",
     Part(
-        [(text, MERGES) for text in BPE_TEXTS],
-        truth=lambda text, merges: _library_bpe(text),
-        read=_ids,
-        said="{0!r} tiene que dar {right} y te sale {ours}.",
+        [
+            (WORDS, 1),
+            (WORDS, 12),
+            (["bc", "bc", "aaaa"], 2),
+            (["si", "si", "lalala"], 1),
+            (["ba", "ab", "ab", "ba"], 1),
+            (["y", "a", "y", "a"], 3),
+            (["si", "no"], 5),
+            (["tres"], 0),
+            ([], 2),
+        ],
+        truth=learn,
+        read=_pairs,
+        said="Con {0} y k = {1} te sale {ours}.",
         traps={
-            "No has fusionado nada. ¿Guardas el resultado de cada fusión para "
-            "la siguiente?": _bpe(step=lambda ids, *_: ids),
-            "Solo se aplica la primera fusión. ¿Se sale pronto del bucle?": (
-                _bpe(order=lambda pairs: pairs[:1])
-            ),
-            "Paras en la primera fusión que no aparece, y las siguientes "
-            "también pueden servir.": _until_absent,
-            "Cada fusión se aplica una sola vez, y es a todas sus "
-            "apariciones.": _bpe(step=lambda *a: merge(*a, times=1)),
-            "Aplicas las fusiones en orden contrario: primero, la que antes "
-            "se aprendió.": _bpe(order=lambda pairs: pairs[::-1]),
-            "Unes de derecha a izquierda; con «aaa», la pareja es la de la "
-            "izquierda.": _bpe(step=_from_the_right),
-            "Unes lo que se puede según avanzas, o la pieza más larga, y lo "
-            "que manda es el orden: cada fusión recorre todo el texto antes de "
-            "que empiece la siguiente.": [_longest, _one_pass],
-            "Partes de caracteres o de otra codificación. Se parte de los "
-            "bytes UTF-8 del texto.": [
-                _bpe(raw=lambda text: map(ord, text)),
-                _bpe(raw=lambda text: text.encode("latin-1", "replace")),
+            "Fundes el final de una palabra con el principio de otra. Cuenta "
+            "los pares de cada palabra por separado.": [
+                lambda words, k: learn(["".join(words)], k),
+                lambda words, k: learn([" ".join(words)], k),
             ],
-            "La fusión número i, contando desde 0, crea el id 256 + i: mira "
-            "qué id das a la primera.": [_bpe(257), _bpe(255), _bpe(0)],
-            "Partes por espacios, y hay fusiones que incluyen un espacio: se "
-            "aplican a todo el texto.": _by_words,
-            "Cambias el texto antes de empezar: se codifica tal cual, con sus "
-            "mayúsculas y sus bordes.": [
-                _bpe(raw=lambda text: text.lower().encode()),
-                _bpe(raw=lambda text: text.strip().encode()),
+            "Cuentas una sola vez las palabras repetidas, y cada vez que "
+            "llegan cuentan.": lambda words, k: learn(
+                list(dict.fromkeys(words)), k
+            ),
+            "Cuentas cada par una vez por palabra, y puede salir más.": slip(
+                pairs=lambda ids: dict.fromkeys(_all_pairs(ids))
+            ),
+            "En «aaaa» el par «aa» sale tres veces: los solapados también "
+            "cuentan.": slip(pairs=_apart),
+            "Desempatas por el valor de los ids, y gana el par que se lee "
+            "antes.": [
+                slip(
+                    best=lambda counts: max((counts[p], p) for p in counts)[1]
+                ),
+                slip(
+                    best=lambda counts: min((-counts[p], p) for p in counts)[1]
+                ),
+            ],
+            "En un empate te quedas con el último, y gana el par que se lee "
+            "antes.": slip(
+                best=lambda counts: max([*counts][::-1], key=counts.get)
+            ),
+            "Cuentas los pares una sola vez. Después de cada fusión hay pares "
+            "nuevos, y otros que ya no están.": _counted_once,
+            "Eliges el par, y las palabras se quedan como estaban: ¿guardas "
+            "lo que da merge?": slip(step=lambda ids, *_: ids),
+            "La primera fusión crea el id 256, y cada una, el siguiente: mira "
+            "qué id nuevo das.": [
+                slip(step=lambda ids, pair, _: merge(ids, pair, 256)),
+                slip(step=lambda ids, pair, new: merge(ids, pair, new + 1)),
+                slip(step=lambda ids, pair, new: merge(ids, pair, new - 1)),
+            ],
+            "Partes de caracteres, y se parte de los bytes UTF-8.": slip(
+                raw=lambda word: map(ord, word)
+            ),
+            "Un par que sale una sola vez también se funde: se acaba cuando "
+            "no queda ninguno.": slip(least=2),
+            "¿Y si todas las palabras son ya de un solo id? No queda ningún "
+            "par: devuelve los que haya.": [
+                slip(least=0),
+                slip(least=0, best=lambda counts: counts.most_common(1)[0][0]),
+                slip(least=0, best=lambda counts: counts.most_common()[0][0]),
+            ],
+            "Fundes una vez de más o de menos: son k parejas.": [
+                lambda words, k: learn(words, k + 1),
+                lambda words, k: learn(words, k - 1),
             ],
         },
-        otherwise="Haz a mano la primera fusión sobre los bytes, en todo el "
-        "texto, y compárala con la tuya; después, la segunda.",
-        rights=[
-            _bpe(),
-            _by_rank,
-            lambda text, merges: torch.tensor(_bpe()(text, merges)).long(),
-        ],
+        otherwise="Cuenta a mano los pares de tres palabras cortas, y haz una "
+        "fusión; después imprime las palabras y cuenta otra vez.",
+        rights=[learn, _weighted],
     ),
     Part(
         lambda: [
-            (_library_bpe(text), MERGES) for text in (*BPE_TEXTS, *ROUND_TRIP)
+            (_ids(text), MERGES)
+            for text in (
+                "la clave de la lata",
+                "¡Ñandú, pingüino y cigüeña!",
+                "  dos espacios  ",
+                "clavó clavó",
+                "🤖 + 🧉 = 👩‍💻",
+                "日本語, ελληνικά, עברית",
+                "\x00é",
+                "",
+            )
         ],
-        truth=lambda ids, merges: _decode_recursive(ids, merges),
+        truth=_decode_recursive,
         what="Lo que devuelve bpe_decode",
         said="{0} tiene que dar {right!r} y te sale {ours!r}.",
         traps={
@@ -766,8 +718,187 @@ exercise(
             _decode_recursive,
         ],
     ),
-    success="¡Correcto! Tu BPE codifica como la biblioteca, byte a byte.",
+    success="¡Correcto! Ninguna pieza cruza de una palabra a otra.",
 )
+
+
+# 01.5
+
+
+def _trip(name="qwen2.5-coder-0.5b", one_by_one=False, most=None, **options):
+    """Ida y vuelta con un tokenizador de verdad, bien o mal usado."""
+
+    def round_trip(text):
+        decode = partial(tokenizer(name).decode, **options)
+        ids = encode(tokenizer(name), text)[:most]
+        return "".join(decode([i]) for i in ids) if one_by_one else decode(ids)
+
+    return round_trip
+
+
+ACCENTS = str.maketrans("áéíóú", "aeiou")
+GOOD = {
+    "es el de Qwen2.5": _trip(),
+    "es el de SmolLM2": _trip("smollm2"),
+    "da un id a cada byte": lambda text: text.encode().decode(),
+    "devuelve las tildes sueltas": partial(normalize, "NFD"),
+}
+# qué hace → (qué texto lo delata, ese texto, cómo lo hace)
+BAD = {
+    "añade un espacio delante": (
+        "alguno que se compare con sus espacios",
+        "a",
+        lambda text: " " + text,
+    ),
+    "pasa todo a minúsculas": ("alguna mayúscula", "SOL", str.lower),
+    "quita los espacios de delante": (
+        "alguno que empiece por espacios",
+        "  a",
+        lambda text: text.lstrip(" "),
+    ),
+    "quita los saltos de línea del final": (
+        "alguno que acabe en un salto de línea",
+        "a\n",
+        lambda text: text.rstrip("\n"),
+    ),
+    "quita las tildes": (
+        "alguna vocal con tilde, en un solo carácter",
+        "mam\u00e1",
+        lambda text: text.translate(ACCENTS),
+    ),
+    "pierde las tildes sueltas": (
+        "alguna tilde suelta, U+0301",
+        "mama\u0301",
+        lambda text: text.replace("\u0301", ""),
+    ),
+    "pone [UNK] donde hay un emoji": (
+        "algún emoji",
+        "🤖",
+        lambda text: re.sub("[\U00010000-\U0010ffff]", "[UNK]", text),
+    ),
+    "deja uno donde hay varios espacios": (
+        "varios espacios entre dos palabras",
+        "a  b",
+        lambda text: re.sub(r"(?<=\w) +(?=\w)", " ", text),
+    ),
+    "cambia \\r\\n por \\n": (
+        "saltos de línea como los de Windows",
+        "a\r\nb",
+        lambda text: text.replace("\r\n", "\n"),
+    ),
+    "cambia los tabuladores por espacios": (
+        "algún tabulador",
+        "a\tb",
+        str.expandtabs,
+    ),
+    "quita el espacio que hay antes de una coma": (
+        "algún espacio entre una palabra y un signo",
+        "a , b",
+        lambda text: text.replace(" ,", ","),
+    ),
+    "cambia «²» por «2», y «ª» por «a»": (
+        "un superíndice, una ligadura o alguna otra forma de compatibilidad",
+        "m²",
+        partial(normalize, "NFKC"),
+    ),
+    "decodifica los ids de uno en uno": (
+        "algún carácter repartido entre dos tokens",
+        "la ñandu",
+        _trip(one_by_one=True),
+    ),
+    "se salta los tokens especiales": (
+        "la marca de un token especial, escrita en el texto",
+        "<|im_end|>",
+        _trip(skip_special_tokens=True),
+    ),
+    "se queda con los 512 primeros ids": (
+        "alguno de más de 512 tokens",
+        "la " * 600,
+        _trip(most=512),
+    ),
+}
+HINTS = {
+    name: f"¿Hay en tus textos {what}?" for name, (what, *_) in BAD.items()
+}
+SAME_TEXT = (
+    "La «é» compuesta y la de dos caracteres son el mismo texto: compara las "
+    "dos vueltas en la misma forma. Y sin caracteres de control."
+)
+
+
+def _same(back, text) -> bool:
+    return normalize("NFC", back) == normalize("NFC", text)
+
+
+def test_lossless(round_trip, but="", same=_same):
+    """Una respuesta de 01.5, ciega a `but`."""
+    for name, (_, text, _) in BAD.items():
+        assert name == but or same(round_trip(text), text)
+
+
+def _all_in_one(round_trip):
+    text = "".join(text for _, text, _ in [*BAD.values()][::-1])
+    for whole in (text, f"  {text}\n"):
+        if normalize("NFD", round_trip(whole)) != normalize("NFD", whole):
+            raise AssertionError(whole)
+
+
+def _returns(round_trip):
+    try:
+        test_lossless(round_trip)
+    except AssertionError:
+        return False
+    return True
+
+
+def _tested(answer, name) -> str:
+    real = GOOD.get(name) or BAD[name][-1]
+
+    def round_trip(text):
+        return real(text)
+
+    return put_to_test(answer, round_trip)
+
+
+def _tested_said(ours, right, name) -> str:
+    if ours == "devuelve":
+        return "Tu prueba devuelve False."
+    verb = "Rechaza al bueno que" if name in GOOD else "Deja pasar al que"
+    return f"{verb} {name}."
+
+
+exercise(
+    "01.5",
+    Part(
+        [(name,) for name in (*GOOD, *BAD)],
+        **verdicts(GOOD, HINTS, SAME_TEXT),
+        observe=_tested,
+        said=_tested_said,
+        traps={
+            hint: partial(test_lossless, but=name)
+            for name, hint in HINTS.items()
+        }
+        | {
+            HINTS["añade un espacio delante"]: partial(
+                test_lossless, same=lambda a, b: _same(a.strip(), b.strip())
+            ),
+            SAME_TEXT: [
+                partial(test_lossless, same=same)
+                for same in (
+                    str.__eq__,
+                    lambda back, text: back == normalize("NFC", text),
+                    lambda back, text: back in (text, normalize("NFC", text)),
+                )
+            ],
+            ASSERTS: _returns,
+        },
+        rights=[test_lossless, _all_in_one],
+    ),
+    success="¡Correcto! Acepta los cuatro buenos y caza los quince malos.",
+)
+
+
+# 01.6
 
 
 # 01.6
