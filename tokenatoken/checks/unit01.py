@@ -2,8 +2,10 @@
 
 import re
 import tempfile
+from bisect import bisect_right
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from unicodedata import normalize
 
@@ -35,9 +37,7 @@ PATH = "Has contado los tokens de la ruta, y no los del archivo."
 def _cost(function, text: str, price: float):
     """(cuántos tokens, precio por millón que sale de su cuenta)."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(
-            folder, "-".join(map(str, range(50)))
-        )  # más que un texto corto
+        path = Path(folder, "-".join(map(str, range(50))))  # una ruta larga
         path.write_bytes(text.encode("utf-8"))
         answer = call(function, path, price)
     expect(
@@ -55,7 +55,8 @@ def _cost(function, text: str, price: float):
     paid = number(answer[1], "El coste")
     # leído con los \r\n tal cual, también vale
     same = n == count_tokens(text)
-    return count_tokens(_plain(text)) if same else n, _rate(paid, n, price)
+    rate = paid / n * 1e6 if n else price + paid
+    return count_tokens(_plain(text)) if same else n, rate
 
 
 def _plain(text: str) -> str:
@@ -63,41 +64,24 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _rate(paid: float, n: int, price: float) -> float:
-    if not n:
-        return price + paid
-    return paid / n * 1e6
-
-
-def _bill(count):
-    """Una respuesta de 01.1 que cuenta con `count(texto)`."""
+def _bill(count=count_tokens, pay=lambda n, price: n * price, **way):
+    """Una respuesta de 01.1: cómo lee, qué cuenta y cuánto paga."""
 
     def bill(path, price):
-        n = count(Path(path).read_text(encoding="utf-8"))
-        return n, n * price / 1e6
+        n = count(Path(path).read_text(**{"encoding": "utf-8"} | way))
+        return n, pay(n, price) / 1e6
 
     return bill
 
 
-def _paid(change):
-    """Una que cuenta bien y paga `change(n, precio)`."""
-
-    def bill(path, price):
-        n = count_tokens(Path(path).read_text(encoding="utf-8"))
-        return n, change(n, price)
-
-    return bill
+def _in_pieces(cut):
+    return _bill(lambda text: sum(map(count_tokens, cut(text))))
 
 
 def _bill_handle(path, price):
     with open(path, encoding="utf-8", newline="") as file:
         ids = tokenizer()(file.read()).input_ids
     return [torch.tensor(len(ids)), len(ids) / 1e6 * price]
-
-
-def _latin(path, price):
-    n = count_tokens(path.read_text(encoding="latin-1"))
-    return n, n * price / 1e6
 
 
 exercise(
@@ -121,7 +105,6 @@ exercise(
             float(ours[1]),
             float(price),
         ),
-        near=1e-6,
         traps={
             "Has contado palabras, y el precio va por tokens.": _bill(
                 lambda text: len(text.split())
@@ -137,16 +120,13 @@ exercise(
             ],
             "Codificas línea a línea, y los saltos de línea se unen a lo que "
             "tienen al lado. Codifica el archivo de una vez.": [
-                _bill(lambda text: sum(map(count_tokens, text.splitlines()))),
-                _bill(
-                    lambda text: sum(map(count_tokens, text.splitlines(True)))
-                ),
+                _in_pieces(str.splitlines),
+                _in_pieces(lambda text: text.splitlines(True)),
             ],
             "Codificas a trozos, y en cada frontera se parte algún token. "
-            "Codifica el archivo de una vez.": _bill(
-                lambda text: sum(
-                    count_tokens(text[i : i + 1000])
-                    for i in range(0, len(text), 1000)
+            "Codifica el archivo de una vez.": _in_pieces(
+                lambda text: (
+                    text[i : i + 1000] for i in range(0, len(text), 1000)
                 )
             ),
             "Quitas el salto de línea del final, que también se paga.": [
@@ -159,36 +139,38 @@ exercise(
             "Has usado otro tokenizador: es el de la primera celda.": _bill(
                 lambda text: len(encode(tokenizer("smollm2"), text))
             ),
-            "No lo lees como UTF-8: pasa encoding='utf-8'.": _latin,
-            PATH: lambda path, price: (count_tokens(str(path)), price),
-            "Ese precio es por cada mil, y se da por millón.": _paid(
-                lambda n, price: n * price / 1e3
+            "No lo lees como UTF-8: pasa encoding='utf-8'.": _bill(
+                encoding="latin-1"
             ),
-            "No has dividido por el millón.": _paid(
-                lambda n, price: n * price
+            PATH: lambda path, price: (count_tokens(str(path)), price),
+            "Ese precio es por cada mil, y se da por millón.": _bill(
+                pay=lambda n, price: n * price * 1e3
+            ),
+            "No has dividido por el millón.": _bill(
+                pay=lambda n, price: n * price * 1e6
             ),
             "Usas un precio fijo: usa el que llega.": [
-                _paid(lambda n, price: n / 1e6),
-                _paid(lambda n, price: n * 2.5 / 1e6),
+                _bill(pay=lambda n, price: n),
+                _bill(pay=lambda n, price: n * 2.5),
             ],
             "Redondeas, y un archivo corto cuesta menos que eso.": [
-                _paid(lambda n, price, d=d: round(n * price / 1e6, d))
-                for d in (2, 4, 6)
+                _bill(pay=lambda n, price, d=d: round(n * price, d))
+                for d in (-4, -2, 0)
             ],
-            "Divides por el precio, y hay que multiplicar.": _paid(
-                lambda n, price: n / price / 1e6
+            "Divides por el precio, y hay que multiplicar.": _bill(
+                pay=lambda n, price: n / price
             ),
         },
         otherwise="Si la cuenta no es esa, mira cómo lees el archivo: UTF-8, "
         "entero y sin recortar. Si lo es, mira el coste.",
-        rights=[_bill(count_tokens), _bill_handle],
+        rights=[_bill(), _bill_handle],
     ),
 )
 
 # 01.2
 
 
-NOT_TEXTS = "one y two tienen que ser textos, de cuatro caracteres o más."
+NOT_TEXTS = "Hacen falta dos textos, de cuatro caracteres o más."
 EQUAL = "Son el mismo texto: cambia algo que se lea igual y no sea lo mismo."
 SEEN = (
     "El tokenizador ve la diferencia. ¿Qué le hace al texto antes de "
@@ -230,18 +212,16 @@ def byte_by_byte(text):
     )
 
 
-def _split_one(text):
-    """Parte en bytes el primer token que se deja."""
-    ids = encode(tokenizer(), text)
-    for k, i in enumerate(ids):
-        pieces = byte_by_byte(tokenizer().decode([i]))
-        if len(pieces) > 1 and "\ufffd" not in tokenizer().decode([i]):
-            return torch.tensor(ids[:k] + pieces + ids[k + 1 :])
+def ids_of(*parts) -> list[int]:
+    """Los ids de cada trozo, codificado aparte."""
+    return [i for part in parts for i in encode(tokenizer(), part)]
 
 
-def _in_parts(cut):
-    """Codifica por separado cada trozo de `cut(texto)`."""
-    return lambda text: [i for p in cut(text) for i in encode(tokenizer(), p)]
+def _cut_somewhere(text):
+    """Por donde cambie algo, o byte a byte."""
+    ways = (ids_of(text[:k], text[k:]) for k in range(1, len(text)))
+    found = (way for way in ways if way != ids_of(text))
+    return torch.tensor(next(found, byte_by_byte(text)))
 
 
 exercise(
@@ -251,34 +231,20 @@ exercise(
         truth=lambda: True,
         observe=_twins,
         traps={
-            NOT_TEXTS: [
-                ("é", "e\u0301"),
-                (b"caf\xe9", "café"),
-                "café",
-                (1, 2),
-            ],
+            NOT_TEXTS: [("é", "e\u0301"), ("café", b"caf\xe9"), "café", 3],
             EQUAL: ("café", "caf\u00e9"),
-            SEEN: [
-                ("casa", "Casa"),
-                ("Hola mundo", "Hola  mundo"),
-                ("café", "cafe"),
-                ("\ufb01jar", "fijar"),
-            ],
+            SEEN: [("casa", "Casa"), ("café", "cafe"), ("\ufb01jar", "fijar")],
         },
         rights=[("café", "cafe\u0301"), ["10 \u212b", "10 Å"]],
     ),
     Part(
         [
-            (text,)
-            for text in (
-                "sol sol",
-                "¡Ñandú!",
-                "  mañana",
-                "cierra <|im_end|> y ya",
-                "Son 2026 años",
-                "🤖",
-                "é",
-            )
+            ("sol sol",),
+            ("¡Ñandú!",),
+            ("  mañana",),
+            ("cierra <|im_end|> y ya",),
+            ("🤖 7",),
+            ("é",),
         ],
         truth=lambda text: [False, text],
         read=_way,
@@ -290,23 +256,22 @@ exercise(
         traps={
             "Esos son los de siempre. Busca un token que se pueda escribir "
             "con otros más cortos.": [
-                lambda text: encode(tokenizer(), text),
-                lambda text: encode(tokenizer(), normalize("NFD", text)),
+                ids_of,
+                lambda text: ids_of(normalize("NFD", text)),
             ],
             "Codificas carácter a carácter, y alguno es ya un token entero. "
-            "¿De qué está hecho un carácter?": _in_parts(list),
+            "¿De qué está hecho un carácter?": lambda text: ids_of(*text),
             "Cortas por donde puede que ya hubiera una frontera entre tokens, "
             "o donde no hay nada que cortar.": [
-                _in_parts(lambda text: re.split("( )", text)),
-                _in_parts(lambda text: (text[:1], text[1:])),
-                _in_parts(lambda text: (text[:2], text[2:])),
-                _in_parts(lambda text: (text[:-1], text[-1:])),
-                _in_parts(lambda t: (t[: len(t) // 2], t[len(t) // 2 :])),
+                lambda text: ids_of(*re.split("( )", text)),
+                lambda text: ids_of(text[:1], text[1:]),
+                lambda text: ids_of(text[:-1], text[-1:]),
+                lambda t: ids_of(t[: len(t) // 2], t[len(t) // 2 :]),
             ],
             "Los espacios van dentro de los tokens: al partir por ellos, se "
-            "pierden o ganan tokens propios.": [
-                _in_parts(str.split),
-                _in_parts(lambda text: text.split(" ")),
+            "pierden.": [
+                lambda text: ids_of(*text.split()),
+                lambda text: ids_of(*text.split(" ")),
             ],
             "El valor de un byte no es su id en este vocabulario: mira qué "
             "id tiene el token que escribe ese byte.": [
@@ -315,17 +280,16 @@ exercise(
             ],
             "Has añadido tokens que también se leen: tienen que decir lo "
             "mismo, ni más ni menos.": [
-                lambda text: encode(tokenizer(), text) + [151643],
-                lambda text: encode(tokenizer(), text) + [220],
-                lambda text: encode(tokenizer(), f"{text}<|im_end|>"),
+                lambda text: ids_of(text, "<|endoftext|>"),
+                lambda text: ids_of(text, " "),
             ],
-            NO_TOKEN: lambda text: encode(tokenizer(), text) + [151700],
+            NO_TOKEN: lambda text: [*ids_of(text), 151700],
             "Esos ids son de otro vocabulario: los lee el tokenizador de la "
             "primera celda.": lambda text: encode(tokenizer("smollm2"), text),
         },
         otherwise="Da otros ids que, decodificados todos juntos, den justo el "
         "texto. Prueba antes con uno de un solo carácter.",
-        rights=[byte_by_byte, _split_one],
+        rights=[byte_by_byte, _cut_somewhere],
     ),
     success="¡Correcto! Ni cada texto tiene sus ids, ni cada texto unos solos.",
 )
@@ -340,9 +304,12 @@ def cut(text, n, count=count_tokens):
     return text[: next(fits, 0)]
 
 
-def _cut_both_ways(text, n):
-    sizes = [count_tokens(text[:i]) for i in range(len(text) + 1)]
-    return text[: max(i for i, size in enumerate(sizes) if size <= n)]
+def _sizes(text) -> list[int]:
+    return [count_tokens(text[:i]) for i in range(len(text) + 1)]
+
+
+def _last_fit(text, n):
+    return text[: max(i for i, size in enumerate(_sizes(text)) if size <= n)]
 
 
 def _until_full(text, n, start=lambda text, n: ""):
@@ -353,34 +320,24 @@ def _until_full(text, n, start=lambda text, n: ""):
     return text[:end]
 
 
-def _bisected(text, n, half=lambda low, high: (low + high + 1) // 2):
+def _bisected(text, n):
+    return text[: bisect_right(_sizes(text), n) - 1]
+
+
+def _halved(text, n):
     low, high = 0, len(text)
     while low < high:
-        middle = half(low, high)
-        if count_tokens(text[:middle]) <= n:
-            low = middle
-        else:
-            high = middle - 1
+        middle = (low + high + 1) // 2
+        fits = count_tokens(text[:middle]) <= n
+        low, high = (middle, high) if fits else (low, middle - 1)
     return text[:low]
 
 
-def _bisected_up(text, n):
-    low, high = 0, len(text) + 1  # el primero que ya no cabe
-    while low < high:
-        middle = (low + high) // 2
-        if count_tokens(text[:middle]) > n:
-            high = middle
-        else:
-            low = middle + 1
-    return text[: low - 1]
+def _first_ids(text, n, drop=""):
+    return tokenizer().decode(encode(tokenizer(), text)[:n]).rstrip(drop)
 
 
-def _first_ids(text, n):
-    return tokenizer().decode(encode(tokenizer(), text)[:n])
-
-
-def _whole_ids(text, n):
-    return _first_ids(text, n).rstrip("\ufffd")
+_whole_ids = partial(_first_ids, drop="\ufffd")
 
 
 def _by_words(text, n):
@@ -404,15 +361,14 @@ exercise(
             ("quizás mañana", 3),
             ("El pingüino pidió un café — ¡doble! 🤖", 5),
             ("Código 🤖 ñandú", 2),
-            ("Código 🤖 ñandú", 3),
             ("Código 🤖 ñandú", 4),
             ("Programación en C", 1),
             ("Programación en C", 9),
-            ("    if n % 2:\n        return", 8),
+            ("línea 1\n\n\n   línea 2", 6),
             ("línea 1\n\n\n   línea 2", 7),
             ("Me desperté tarde", 2),
-            ("Cierra con <|im_end|> y ya", 4),
-            ("Cierra con <|im_end|> y ya", 5),
+            ("hola <|endoftext|>", 3),
+            ("hola <|endoftext|>", 4),
             ("internationalization", 1),
             ("cafe\u0301 con leche", 3),
             ("mate", 0),
@@ -432,23 +388,18 @@ exercise(
                 partial(_until_full, start=_whole_ids),
             ],
             "Una búsqueda binaria necesita que el coste no baje nunca. Imprime "
-            "el de cada comienzo: ¿va siempre a más?": [
-                _bisected,
-                _bisected_up,
-            ],
+            "el de cada comienzo: ¿va siempre a más?": [_bisected, _halved],
             "Cortas por palabras, y caben también trozos de palabra.": (
                 _by_words
             ),
-            "Cuentas caracteres, y n son tokens.": lambda text, n: text[:n],
-            "Cuentas bytes, y n son tokens.": partial(
-                cut, count=lambda text: len(text.encode())
-            ),
-            "Con n tokens justos también cabe.": lambda text, n: cut(
-                text, n - 1
-            ),
-            "Te pasas en un token: son n o menos.": lambda text, n: cut(
-                text, n + 1
-            ),
+            "Cuentas caracteres o bytes, y n son tokens.": [
+                partial(cut, count=len),
+                partial(cut, count=lambda text: len(text.encode())),
+            ],
+            "Te falta un token, o te sobra: son n o menos.": [
+                lambda text, n: cut(text, n - 1),
+                lambda text, n: cut(text, n + 1),
+            ],
             "Con n = 0 no cabe ni el primer carácter.": lambda text, n: (
                 cut(text, n) or text[:1]
             ),
@@ -464,7 +415,7 @@ exercise(
             ),
         },
         otherwise=_why,
-        rights=[cut, _cut_both_ways],
+        rights=[cut, _last_fit],
     ),
     success="¡Correcto! Más letras pueden ser menos tokens.",
 )
@@ -486,22 +437,12 @@ def merge(ids, pair, new_id):
     return out
 
 
-def _all_pairs(ids) -> list:
-    return [*zip(ids, ids[1:])]
-
-
 def _first(counts):
     return max(counts, key=counts.get)
 
 
 def learn(
-    words,
-    k,
-    raw=str.encode,
-    pairs=_all_pairs,
-    best=_first,
-    step=merge,
-    least=1,
+    words, k, raw=str.encode, pairs=pairwise, best=_first, step=merge, least=1
 ):
     """Una respuesta de 01.4 a); sus opciones la equivocan."""
     pieces, learned = [list(raw(word)) for word in words], []
@@ -521,7 +462,7 @@ def _weighted(words, k):
     for new_id in range(256, 256 + k):
         counts = {}
         for word, ids in pieces.items():
-            for pair in zip(ids, ids[1:]):
+            for pair in pairwise(ids):
                 counts[pair] = counts.get(pair, 0) + words.count(word)
         if counts:
             learned.append([*_first(counts)])
@@ -531,21 +472,20 @@ def _weighted(words, k):
 
 
 def _apart(ids) -> list:
-    """Los pares, sin solaparse con otro igual."""
-    out, last = [], -1
-    for i, pair in enumerate(_all_pairs(ids)):
-        if not (last == i - 1 and out and out[-1] == pair):
-            out.append(pair)
-            last = i
-    return out
+    """Los pares, sin los que se solapan con otro igual."""
+    out = []
+    for pair in pairwise(ids):
+        out.append(None if out[-1:] == [pair] else pair)
+    return [pair for pair in out if pair]
 
 
 def _counted_once(words, k):
-    counts = Counter(p for w in words for p in _all_pairs(w.encode()))
+    counts = Counter(p for w in words for p in pairwise(w.encode()))
     return [pair for pair, _ in counts.most_common(k)]
 
 
-PAIRS = "learn tiene que devolver una lista de parejas de ids, (id, id)."
+MERGES = learn(WORDS, 12)
+PAIRS = "learn() tiene que devolver una lista de parejas de ids, (id, id)."
 
 
 def _pairs(value, *_) -> list:
@@ -597,24 +537,23 @@ def _levels(times):
 
 
 slip = partial(partial, learn)
-MERGES = learn(WORDS, 12)
+DECODED = "la clave de la lata", "  clavó ñandúes ", "🤖 + 日本語, ελλά", ""
 exercise(
     "01.4",
     Part(
         [
-            (WORDS, 1),
-            (WORDS, 12),
-            (["bc", "bc", "aaaa"], 2),
-            (["si", "si", "lalala"], 1),
             (["ba", "ab", "ab", "ba"], 1),
+            (["bc", "bc", "aaaa"], 2),
+            (["si", "si", "lalala"], 3),
             (["y", "a", "y", "a"], 3),
             (["si", "no"], 5),
+            (WORDS, 12),
             (["tres"], 0),
             ([], 2),
         ],
         truth=learn,
         read=_pairs,
-        said="Con {0} y k = {1} te sale {ours}.",
+        said="Con {0} y k = {1} te sale {ours!r}.",
         traps={
             "Fundes el final de una palabra con el principio de otra. Cuenta "
             "los pares de cada palabra por separado.": [
@@ -626,27 +565,21 @@ exercise(
                 list(dict.fromkeys(words)), k
             ),
             "Cuentas cada par una vez por palabra, y puede salir más.": slip(
-                pairs=lambda ids: dict.fromkeys(_all_pairs(ids))
+                pairs=lambda ids: dict.fromkeys(pairwise(ids))
             ),
             "En «aaaa» el par «aa» sale tres veces: los solapados también "
             "cuentan.": slip(pairs=_apart),
             "Desempatas por el valor de los ids, y gana el par que se lee "
             "antes.": [
-                slip(
-                    best=lambda counts: max((counts[p], p) for p in counts)[1]
-                ),
-                slip(
-                    best=lambda counts: min((-counts[p], p) for p in counts)[1]
-                ),
+                slip(best=lambda c: max((c[p], p) for p in c)[1]),
+                slip(best=lambda c: min((-c[p], p) for p in c)[1]),
             ],
             "En un empate te quedas con el último, y gana el par que se lee "
-            "antes.": slip(
-                best=lambda counts: max([*counts][::-1], key=counts.get)
-            ),
+            "antes.": slip(best=lambda c: max([*c][::-1], key=c.get)),
             "Cuentas los pares una sola vez. Después de cada fusión hay pares "
             "nuevos, y otros que ya no están.": _counted_once,
             "Eliges el par, y las palabras se quedan como estaban: ¿guardas "
-            "lo que da merge?": slip(step=lambda ids, *_: ids),
+            "lo que da merge()?": slip(step=lambda ids, *_: ids),
             "La primera fusión crea el id 256, y cada una, el siguiente: mira "
             "qué id nuevo das.": [
                 slip(step=lambda ids, pair, _: merge(ids, pair, 256)),
@@ -661,8 +594,7 @@ exercise(
             "¿Y si todas las palabras son ya de un solo id? No queda ningún "
             "par: devuelve los que haya.": [
                 slip(least=0),
-                slip(least=0, best=lambda counts: counts.most_common(1)[0][0]),
-                slip(least=0, best=lambda counts: counts.most_common()[0][0]),
+                slip(least=0, best=lambda c: c.most_common(1)[0][0]),
             ],
             "Fundes una vez de más o de menos: son k parejas.": [
                 lambda words, k: learn(words, k + 1),
@@ -674,19 +606,7 @@ exercise(
         rights=[learn, _weighted],
     ),
     Part(
-        lambda: [
-            (_ids(text), MERGES)
-            for text in (
-                "la clave de la lata",
-                "¡Ñandú, pingüino y cigüeña!",
-                "  dos espacios  ",
-                "clavó clavó",
-                "🤖 + 🧉 = 👩‍💻",
-                "日本語, ελληνικά, עברית",
-                "\x00é",
-                "",
-            )
-        ],
+        [(_ids(text), MERGES) for text in DECODED],
         truth=_decode_recursive,
         what="Lo que devuelve bpe_decode",
         said="{0} tiene que dar {right!r} y te sale {ours!r}.",
@@ -704,9 +624,6 @@ exercise(
             ],
             "Deshaces un número fijo de fusiones, y hay ids hechos de otros "
             "que también son fusiones.": [_levels(1), _levels(2)],
-            "Se pierden los bytes que no son ASCII.": _decode(
-                lambda pieces: b"".join(pieces).decode("ascii", "ignore")
-            ),
             "Recortas los espacios de los bordes.": _decode(
                 lambda pieces: b"".join(pieces).decode().strip()
             ),
@@ -736,90 +653,43 @@ def _trip(name="qwen2.5-coder-0.5b", one_by_one=False, most=None, **options):
     return round_trip
 
 
-ACCENTS = str.maketrans("áéíóú", "aeiou")
+def _sub(old, new):
+    return lambda text: re.sub(old, new, text)
+
+
 GOOD = {
     "es el de Qwen2.5": _trip(),
     "es el de SmolLM2": _trip("smollm2"),
     "da un id a cada byte": lambda text: text.encode().decode(),
     "devuelve las tildes sueltas": partial(normalize, "NFD"),
 }
-# qué hace → (qué texto lo delata, ese texto, cómo lo hace)
-BAD = {
-    "añade un espacio delante": (
-        "alguno que se compare con sus espacios",
-        "a",
-        lambda text: " " + text,
-    ),
-    "pasa todo a minúsculas": ("alguna mayúscula", "SOL", str.lower),
-    "quita los espacios de delante": (
-        "alguno que empiece por espacios",
-        "  a",
-        lambda text: text.lstrip(" "),
-    ),
-    "quita los saltos de línea del final": (
-        "alguno que acabe en un salto de línea",
-        "a\n",
-        lambda text: text.rstrip("\n"),
-    ),
+BAD = {  # qué hace → (un texto que lo delata, cómo lo hace)
+    "añade un espacio delante": ("a", _sub("^", " ")),
+    "pasa todo a minúsculas": ("SOL", str.lower),
+    "quita los espacios de delante": ("  a", _sub("^ +", "")),
+    "quita los saltos de línea del final": ("a\n", _sub(r"\n+\Z", "")),
+    "deja uno donde hay varios espacios": ("a  b", _sub(r"\b +\b", " ")),
+    "quita el espacio que va antes de una coma": ("a , b", _sub(" ,", ",")),
+    "cambia los tabuladores por espacios": ("a\tb", str.expandtabs),
+    "cambia los saltos de línea de Windows": ("a\r\nb", _sub("\r\n", "\n")),
     "quita las tildes": (
-        "alguna vocal con tilde, en un solo carácter",
         "mam\u00e1",
-        lambda text: text.translate(ACCENTS),
+        _sub("[áéíóú]", lambda found: normalize("NFD", found[0])[0]),
     ),
-    "pierde las tildes sueltas": (
-        "alguna tilde suelta, U+0301",
-        "mama\u0301",
-        lambda text: text.replace("\u0301", ""),
-    ),
+    "pierde las tildes sueltas": ("mama\u0301", _sub("\u0301", "")),
     "pone [UNK] donde hay un emoji": (
-        "algún emoji",
         "🤖",
-        lambda text: re.sub("[\U00010000-\U0010ffff]", "[UNK]", text),
+        _sub("[\U00010000-\U0010ffff]", "[UNK]"),
     ),
-    "deja uno donde hay varios espacios": (
-        "varios espacios entre dos palabras",
-        "a  b",
-        lambda text: re.sub(r"(?<=\w) +(?=\w)", " ", text),
-    ),
-    "cambia \\r\\n por \\n": (
-        "saltos de línea como los de Windows",
-        "a\r\nb",
-        lambda text: text.replace("\r\n", "\n"),
-    ),
-    "cambia los tabuladores por espacios": (
-        "algún tabulador",
-        "a\tb",
-        str.expandtabs,
-    ),
-    "quita el espacio que hay antes de una coma": (
-        "algún espacio entre una palabra y un signo",
-        "a , b",
-        lambda text: text.replace(" ,", ","),
-    ),
-    "cambia «²» por «2», y «ª» por «a»": (
-        "un superíndice, una ligadura o alguna otra forma de compatibilidad",
-        "m²",
-        partial(normalize, "NFKC"),
-    ),
-    "decodifica los ids de uno en uno": (
-        "algún carácter repartido entre dos tokens",
-        "la ñandu",
-        _trip(one_by_one=True),
-    ),
+    "cambia «²» por «2» y «ª» por «a»": ("m²", partial(normalize, "NFKC")),
+    "decodifica los ids de uno en uno": ("la ñandu", _trip(one_by_one=True)),
     "se salta los tokens especiales": (
-        "la marca de un token especial, escrita en el texto",
         "<|im_end|>",
         _trip(skip_special_tokens=True),
     ),
-    "se queda con los 512 primeros ids": (
-        "alguno de más de 512 tokens",
-        "la " * 600,
-        _trip(most=512),
-    ),
+    "se queda con los 512 primeros ids": ("la " * 600, _trip(most=512)),
 }
-HINTS = {
-    name: f"¿Hay en tus textos {what}?" for name, (what, *_) in BAD.items()
-}
+HINTS = {name: f"¿Con qué texto se nota que alguien {name}?" for name in BAD}
 SAME_TEXT = (
     "La «é» compuesta y la de dos caracteres son el mismo texto: compara las "
     "dos vueltas en la misma forma. Y sin caracteres de control."
@@ -832,12 +702,12 @@ def _same(back, text) -> bool:
 
 def test_lossless(round_trip, but="", same=_same):
     """Una respuesta de 01.5, ciega a `but`."""
-    for name, (_, text, _) in BAD.items():
+    for name, (text, _) in BAD.items():
         assert name == but or same(round_trip(text), text)
 
 
 def _all_in_one(round_trip):
-    text = "".join(text for _, text, _ in [*BAD.values()][::-1])
+    text = "".join(text for text, _ in [*BAD.values()][::-1])
     for whole in (text, f"  {text}\n"):
         if normalize("NFD", round_trip(whole)) != normalize("NFD", whole):
             raise AssertionError(whole)
@@ -863,8 +733,9 @@ def _tested(answer, name) -> str:
 def _tested_said(ours, right, name) -> str:
     if ours == "devuelve":
         return "Tu prueba devuelve False."
-    verb = "Rechaza al bueno que" if name in GOOD else "Deja pasar al que"
-    return f"{verb} {name}."
+    if name in GOOD:
+        return f"Rechaza al bueno que {name}."
+    return "Deja pasar a uno malo."
 
 
 exercise(
@@ -896,9 +767,6 @@ exercise(
     ),
     success="¡Correcto! Acepta los cuatro buenos y caza los quince malos.",
 )
-
-
-# 01.6
 
 
 # 01.6
