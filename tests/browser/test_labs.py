@@ -5,21 +5,16 @@ import time
 from .conftest import PATIENCE
 from .jupyter import open_notebook, problems, run_cells
 
-BACK = """
-
-def there_and_back(text):
-    return tokenizer.decode(tokenizer.encode(text))
-"""
-TEMPLATE = (
-    "def chatml(message):\n"
-    '    return f"<|im_start|>user\\n{message}<|im_end|>\\n'
-    '<|im_start|>assistant\\n%s"'
+COST = (
+    "def estimate_cost(path, price_per_million):\n"
+    "    n = len(encode(tokenizer, path.read_text('utf-8')))\n"
+    "    return n, n * price_per_million / %s"
 )
 
 
 def answer(page, code: str) -> str:
     """Escribe `code` en la celda del ejercicio y devuelve el veredicto."""
-    cell = page.locator(".jp-CodeCell", has_text="def chatml").first
+    cell = page.locator(".jp-CodeCell", has_text="def estimate_cost").first
     cell.scroll_into_view_if_needed()
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+A")
@@ -43,6 +38,6 @@ def test_a_lab_says_pending_wrong_and_right(page, lab):
     run_cells(page)
     assert not problems(page)
     assert "Pendiente" in verdict(page)
-    wrong = answer(page, TEMPLATE % "<|im_end|>" + BACK)
+    wrong = answer(page, COST % "1e3")
     assert wrong.startswith("✘") and len(wrong) > 60
-    assert answer(page, TEMPLATE % "" + BACK).startswith("✔")
+    assert answer(page, COST % "1e6").startswith("✔")

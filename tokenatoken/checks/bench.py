@@ -11,12 +11,6 @@ from ..model import load_tokenizer
 from ..tokens import byte_alphabet, encode
 from .kit import Hint, expect
 
-PARAGRAPH = (
-    "El otorrinolaringólogo desayunaba mate con bizcochos mientras el "
-    "murciélago del tejado, equilibrista somnoliento, desentrañaba "
-    "jeroglíficos. Nadie en el barrio sabía por qué, pero los viernes el "
-    "cielo olía a lluvia y a pan."
-)
 LOGS = {"A": "smollm2", "B": "qwen2.5-coder-0.5b", "C": "minilm"}
 TINY = 97  # el vocabulario del modelo diminuto
 

@@ -368,7 +368,7 @@ exercise(
             ("línea 1\n\n\n   línea 2", 7),
             ("Me desperté tarde", 2),
             ("hola <|endoftext|>", 3),
-            ("hola <|endoftext|>", 4),
+            ("<|object_ref_start|>", 1),
             ("internationalization", 1),
             ("cafe\u0301 con leche", 3),
             ("mate", 0),
