@@ -82,10 +82,7 @@ MUTANTS = {
         ),
         "un número": wrong(_settles(), 7, says="un texto"),
         "sin chino": wrong(
-            _settles(), "El libro que estoy leyendo trata de", says="en la 8"
-        ),
-        "chino al final": wrong(
-            _settles(), "El libro que estoy leyendo trata de", says="en la 8"
+            _settles(), "El libro que estoy leyendo trata de", says="en la capa 8"
         ),
     },
     "02.6": {

@@ -4,6 +4,8 @@ Casi todo se comprueba con modelos diminutos de pesos al azar, de formas que
 el alumno no ha visto: así una respuesta copiada del cuaderno no vale.
 """
 
+import operator
+import re
 from functools import cache
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ from .kit import (
     Part,
     Pending,
     as_int,
+    diagnose,
     exercise,
     expect,
     like,
@@ -38,33 +41,28 @@ INF = float("inf")
 GIVEN = {"A": [2, 3], "B": [3, 5], "C": [4, 2, 3], "u": [3], "w": [2]}
 MISREAD = {  # expresión: {pista: formas equivocadas}
     "C[0]": {
-        "Un índice elige uno y su dimensión desaparece. La que se queda en 1 "
-        "es la de un trozo, como C[0:1].": [[1, 2, 3]],
-        "El primer índice recorre la primera dimensión, que es la que "
-        "desaparece. ¿Cuáles quedan?": [[4, 3], [4, 2], [3]],
+        "Un índice elige uno y su dimensión desaparece; la que se queda en 1 "
+        "es la de un trozo, C[0:1].": [[1, 2, 3]],
+        "El primer índice recorre la primera dimensión: ¿cuáles quedan?": [
+            *([4, 3], [4, 2], [3]),
+        ],
     },
     "C[:, :1]": {
-        "Un trozo conserva su dimensión, aunque sea de uno. La que se quita "
-        "es la de un índice suelto, C[:, 0].": [[4, 3]],
-        "Los dos puntos solos no recortan nada, y el segundo trozo va por la "
-        "segunda dimensión.": [[1, 2, 3], [4, 2, 1], [4, 1], [1, 3]],
+        "Un trozo conserva su dimensión, aunque sea de uno; la que desaparece "
+        "es la de un índice, C[:, 0].": [[4, 3]],
+        "Los dos puntos solos no recortan nada, y lo que va tras la coma es "
+        "para la segunda dimensión.": [[1, 2, 3], [4, 2, 1], [1, 3]],
     },
     "C.transpose(1, 2)": {
-        "Solo se cambian las dos dimensiones que se nombran; la del lote se "
-        "queda donde está.": [[3, 2, 4]],
-        "Las dimensiones se cuentan desde 0: mira cuáles son la 1 y la 2.": [
-            [2, 4, 3]
-        ],
-        "Trasponer cambia dos dimensiones de sitio, y aquí miden distinto: no "
-        "puede quedar igual.": [[4, 2, 3]],
+        "Solo se cambian las dos dimensiones que se nombran, contando desde "
+        "0; la otra se queda donde está.": [[3, 2, 4], [2, 4, 3], [4, 2, 3]],
     },
     "w[:, None] + u": {
-        "Sin el None no se podrían sumar. Con él, w es una columna, y cada "
-        "dimensión de 1 se estira hasta la del otro.": ["error"],
-        "None añade la dimensión en su sitio, detrás: w queda en columna, no "
-        "en fila. ¿Cuál de los dos da las filas?": [[3, 2]],
-        "Eso es w[:, None] antes de sumar. Falta estirar su 1 hasta lo que "
-        "mide u.": [[2, 1], [1, 2]],
+        "Con el None, w es una columna, y una dimensión de 1 se estira hasta "
+        "la del otro.": ["error", [2, 1], [1, 2]],
+        "None va detrás: w queda en columna, no en fila. ¿Quién da las filas?": [
+            *([3, 2], [3, 3]),
+        ],
     },
     "A + w": {
         "Las formas se emparejan por la derecha. Que w mida lo que la primera "
@@ -74,16 +72,16 @@ MISREAD = {  # expresión: {pista: formas equivocadas}
         "La dimensión que se comparte se suma y desaparece: filas por "
         "columnas.": [[2, 3, 5], [3, 3], [2, 3, 3, 5]],
         "Las filas salen del primero y las columnas, del segundo.": [[5, 2]],
-        "Para multiplicar no hace falta que midan lo mismo: basta con que las "
-        "columnas del primero sean las filas del segundo.": ["error"],
+        "No hace falta que midan lo mismo: basta con que las columnas del "
+        "primero sean las filas del segundo.": ["error"],
     },
     "C @ B": {
         "Con más de dos dimensiones, @ multiplica las dos últimas y repite "
         "por las de delante: el lote no estorba.": ["error"],
         "El lote no se suma: hay un producto por cada matriz de C, y su "
         "dimensión sigue delante.": [[2, 5], [8, 5]],
-        "La dimensión que se comparte se suma y desaparece también en un "
-        "lote: no pueden quedar las dos.": [[4, 2, 3, 5], [4, 3, 5]],
+        "También en un lote, la dimensión que se comparte se suma y "
+        "desaparece.": [[4, 2, 3, 5], [4, 3, 5]],
     },
 }
 
@@ -131,15 +129,16 @@ def _shapes(answer):
     for expression, value in answer.items():
         if value is ...:
             continue
-        ours = _said_shape(value)
-        hints = MISREAD[expression]
-        hint = next((h for h, wrong in hints.items() if ours in wrong), "")
-        hint = hint or (
+        ours, right = _said_shape(value), SHAPES[expression]
+        hints = MISREAD[expression].items()
+        traps = {h: ours for h, wrong in hints if ours in wrong}
+        diagnose(
+            ours,
+            right,
+            traps,
+            f"{expression} no da {ours}.",
             "Escribe debajo de cada nombre lo que mide, y ve dimensión por "
-            "dimensión: ¿de dónde sale cada una?"
-        )
-        expect(
-            ours == SHAPES[expression], f"{expression} no da {ours}. {hint}"
+            "dimensión: ¿de dónde sale cada una?",
         )
     if ... in answer.values():
         raise Pending
@@ -148,48 +147,41 @@ def _shapes(answer):
 # 02.2
 
 
-def _llama(d, heads, kv, inner, V, tied=False, layers=3):
-    from transformers import LlamaConfig
+def _sizes(config):
+    """Los pesos de fuera de las capas y los de una, de modelos construidos en
+    el dispositivo «meta»."""
+    from transformers import LlamaForCausalLM
 
-    return LlamaConfig(
-        hidden_size=d,
-        num_attention_heads=heads,
-        num_key_value_heads=kv,
-        intermediate_size=inner,
-        vocab_size=V,
-        tie_word_embeddings=tied,
-        num_hidden_layers=layers,
-    )
-
-
-def _weights(config, layers: int) -> int:
-    """Los del modelo de 0 o 1 capas, construido en el dispositivo «meta»."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    changed = LlamaConfig(**config.to_dict() | {"num_hidden_layers": layers})
-    with torch.device("meta"):
-        shell = AutoModelForCausalLM.from_config(changed)
-    return sum(p.numel() for p in shell.parameters())
+    counted = []
+    for layers in (0, 1):
+        changed = config.to_dict() | {"num_hidden_layers": layers}
+        with torch.device("meta"):
+            shell = LlamaForCausalLM(type(config)(**changed))
+        counted.append(sum(p.numel() for p in shell.parameters()))
+    return counted[0], counted[1] - counted[0]
 
 
 def _built(config, budget) -> int:
-    outside = _weights(config, 0)
-    layer = _weights(config, 1) - outside
+    outside, layer = _sizes(config)
     return sum(outside + layer * (i + 1) <= budget for i in range(300))
 
 
 def _budgets():
     """Justo lo que mide un modelo, y un peso menos."""
-    for *sizes, layers in (
-        (8, 4, 2, 8, 50, 150),
+    from transformers import LlamaConfig
+
+    names = "hidden_size num_attention_heads num_key_value_heads "
+    names += "intermediate_size vocab_size tie_word_embeddings"
+    for *values, layers in (
+        (8, 4, 2, 8, 50, False, 150),
         (8, 4, 2, 8, 50, True, 190),
-        (16, 2, 2, 12, 31, 90),
+        (16, 2, 2, 12, 31, False, 90),
         (24, 6, 1, 40, 97, True, 1),
         (2048, 32, 8, 8192, 128_256, True, 16),
     ):
-        config = _llama(*sizes)
-        outside = _weights(config, 0)
-        layer = _weights(config, 1) - outside
+        given = dict(zip(names.split(), values))
+        config = LlamaConfig(**given, num_hidden_layers=3)
+        outside, layer = _sizes(config)
         yield config, outside + layers * layer
         yield config, outside + layers * layer - 1
     yield config, outside + 3 * layer // 2
@@ -197,26 +189,20 @@ def _budgets():
 
 
 def _fit(
-    bias=0, out_bias=0, mlp=3, norms=2, final=1, head=None, embed=1, kv=None,
-    low=0, most=None, up=0, mlp_bias=0,
+    bias=0, mlp=3, norms=2, final=1, head=None, embed=1,
+    kv=lambda c: c.num_key_value_heads, low=0, most=INF, up=0,
 ):  # fmt: skip
     """Una respuesta de 02.2; sus opciones la estropean."""
 
     def fit(config, budget):
-        d, V = config.hidden_size, config.vocab_size
-        inner, heads = config.intermediate_size, config.num_attention_heads
-        side = (
-            d
-            // heads
-            * (config.num_key_value_heads if kv is None else kv(config))
-        )
+        d, inner = config.hidden_size, config.intermediate_size
+        side = d // config.num_attention_heads * kv(config)
         layer = 2 * d * d + 2 * d * side + mlp * d * inner + norms * d
-        layer += bias * (d + 2 * side) + out_bias * d
-        layer += mlp_bias * (2 * inner + d)
+        layer += [0, d + 2 * side, d, 2 * d + 2 * side][bias]
         own = not config.tie_word_embeddings if head is None else head
-        rest = budget - (embed + own) * V * d - final * d
-        found = max(low, -(-rest // layer) if up else rest // layer)
-        return min(found, config.num_hidden_layers) if most else found
+        rest = budget - (embed + own) * config.vocab_size * d - final * d
+        found = -(-rest // layer) if up else rest // layer
+        return min(max(low, found), most)
 
     return fit
 
@@ -249,12 +235,8 @@ exercise(
             f"{budget} pesos, caben {right} capas y dices {ours}."
         ),
         traps={
-            "Cuentas sesgos en q, k y v, que son cosa de Qwen: este modelo no "
-            "los tiene.": _fit(bias=1),
-            "Ninguna matriz lleva sesgo, tampoco o_proj.": [
-                _fit(out_bias=1),
-                _fit(bias=1, out_bias=1),
-                _fit(bias=1, out_bias=1, mlp_bias=1),
+            "Ninguna matriz lleva sesgo: los de q, k y v son cosa de Qwen.": [
+                *(_fit(bias=1), _fit(bias=2), _fit(bias=3)),
             ],
             "En el MLP hay tres matrices, no dos: gate, up y down.": (
                 _fit(mlp=2)
@@ -271,10 +253,7 @@ exercise(
             "Hay menos cabezas de k y v que de q: sus matrices son más "
             "estrechas.": _fit(kv=lambda c: c.num_attention_heads),
             "Lo que mide cada cabeza es d entre las cabezas de q: k y v miden "
-            "eso por las suyas.": [
-                _fit(kv=lambda c: 1),
-                _fit(kv=lambda c: c.num_attention_heads**2),
-            ],
+            "eso por las suyas.": _fit(kv=lambda c: 1),
             "Repartes todo el presupuesto entre las capas, y los embeddings "
             "van aparte: se gastan aunque haya una sola.": [
                 _fit(embed=0, head=0, final=0),
@@ -289,8 +268,8 @@ exercise(
             ),
             "No pasas de las capas que dice la configuración, y aquí son la "
             "incógnita: solo manda el presupuesto.": [
-                _fit(most=1),
-                lambda config, budget: config.num_hidden_layers,
+                _fit(most=3),
+                _fit(low=3, most=3),
             ],
         },
         otherwise="Cuenta aparte lo que mide una capa y lo que hay fuera de "
@@ -305,42 +284,32 @@ exercise(
 
 V = 97
 WORDS, SIGNS = uniform(V, V, seed=2), uniform(V, V, seed=3).sign()
-EVERY = (torch.arange(V) / 100)[:, None]  # crece con el id
-SIZES = uniform(64, seed=4).abs() + 1
+# Una fuga en un solo logit, que crece con el id.
+ONLY = torch.arange(V)[:, None] / 100 * (torch.arange(V) == 60)
+SIZES = uniform(999, seed=4).abs() + 1
 
 
-def _future(far, j, n):
-    return far < 0
-
-
-def _toy(sees=_future, leak=WORDS, past=lambda far: far >= 0):
-    """Un modelo de mentira: cada posición mezcla las que ve (`past`) y, si
-    tiene fuga (`sees`), algo (`leak`) de las que vienen después."""
+def _toy(leak=WORDS, sees=lambda i, j, n: i < j, window=999):
+    """Un modelo de mentira: cada posición mezcla lo que ve en su ventana con
+    una fuga, `leak`, de las posteriores que dice `sees`."""
 
     def model(input_ids):
         n = input_ids.shape[1]
         j = torch.arange(n)
-        far = j[:, None] - j  # [n, n]: lo que hay de la columna a la fila
-        seen = past(far) / (1 + far.abs())
-        logits = seen @ WORDS[input_ids]  # [1, n, V]
-        hidden = (far < 0) & sees(far, j, n) if sees else far > n
-        logits = logits + (hidden * SIZES[:n]) @ leak[input_ids]
-        return SimpleNamespace(logits=logits)
+        i = j[:, None]
+        seen = (i >= j) & (i - j < window)  # [n, n]
+        logits = (seen / (1 + i - j).clamp_min(1)) @ WORDS[input_ids]
+        shares = (i < j) & sees(i, j, n)
+        logits = logits + (shares * SIZES[:n]) @ leak[input_ids]
+        return SimpleNamespace(logits=logits)  # [1, n, V]
 
     return model
 
 
-def _column(leak, at=60):
-    """La misma fuga, en un solo logit."""
-    return leak * (torch.arange(V) == at)
-
-
 GOOD = {
-    "es causal": _toy(None),
-    "es causal y solo mira las tres últimas": _toy(
-        None, past=lambda far: (far >= 0) & (far < 3)
-    ),
-    "es causal, con un redondeo de una millonésima": _toy(leak=SIGNS * 5e-7),
+    "es causal": _toy(0 * WORDS),
+    "es causal y solo mira las tres últimas": _toy(0 * WORDS, window=3),
+    "es causal, con un redondeo de una millonésima": _toy(SIGNS * 3e-7),
 }
 EVERYONE = (
     "Este cambia en lo que más se ve. Cambia un token y compara las filas de "
@@ -376,20 +345,17 @@ SMALL = (
 )
 BAD = {
     "no tiene máscara": (EVERYONE, _toy()),
-    "ve el token siguiente": (NEXT, _toy(lambda far, j, n: far == -1)),
-    "ve lo que está a ocho o más": (FAR, _toy(lambda far, j, n: far <= -8)),
-    "ve el último token": (LAST, _toy(lambda far, j, n: j == n - 1)),
+    "ve el token siguiente": (NEXT, _toy(sees=lambda i, j, n: j == i + 1)),
+    "ve lo que está a ocho o más": (FAR, _toy(sees=lambda i, j, n: j > i + 7)),
+    "ve el último token": (LAST, _toy(sees=lambda i, j, n: j == n - 1)),
     "deja que los cuatro primeros se vean": (
         PREFIX,
-        _toy(lambda far, j, n: (j < 4) & (j[:, None] < 4)),
+        _toy(sees=lambda i, j, n: j < 4),
     ),
-    "no tiene máscara en dos logits": (FEW, _toy(leak=torch.eye(V) * 2)),
-    "no tiene máscara en un logit, que sube": (ONE, _toy(leak=_column(EVERY))),
-    "no tiene máscara en un logit, que baja": (
-        ONE,
-        _toy(leak=_column(-EVERY)),
-    ),
-    "ve una centésima del futuro": (SMALL, _toy(leak=SIGNS * 5e-3)),
+    "no tiene máscara en dos logits": (FEW, _toy(torch.eye(V) * 2)),
+    "no tiene máscara en un logit, que sube": (ONE, _toy(ONLY)),
+    "no tiene máscara en un logit, que baja": (ONE, _toy(-ONLY)),
+    "ve una centésima del futuro": (SMALL, _toy(SIGNS * 5e-3)),
 }
 OTHER_WAY = (
     "Solo tienen que quedar igual las filas de delante, y un redondeo de una "
@@ -601,12 +567,12 @@ exercise(
         "{0.shape[2]} y una ventana de {3}, no coincide con la de la "
         "biblioteca.",
         traps={
-            "Caben window posiciones contando la propia, y dejas una de más: "
-            "cuenta los pesos que no son 0 en la última fila.": _attention(
+            "Cada posición cuenta en su ventana, y dejas una de más: mira "
+            "cuántos pesos no son 0 en la última fila.": _attention(
                 lambda far, window: (far < 0) | (far > window)
             ),
-            "Caben window posiciones contando la propia, y dejas una de "
-            "menos: con una ventana de 1 no queda ninguna.": _attention(
+            "Cada posición cuenta en su ventana, y dejas una de menos: con "
+            "una ventana de 1 no queda ninguna.": _attention(
                 lambda far, window: (far < 0) | (far >= window - 1)
             ),
             "Hay ventana y no hay máscara causal: cada posición ve también "
@@ -621,23 +587,9 @@ exercise(
             "después. Dale la vuelta.": _attention(
                 lambda far, window: (far > 0) | (far <= -window)
             ),
-            "Tapas lo que está cerca y dejas lo que está lejos: es al "
-            "revés.": _attention(
-                lambda far, window: (far < 0) | (far > 0) & (far < window)
-            ),
             "Partes el texto en bloques, y la ventana se desliza: cada "
             "posición tiene la suya, que acaba en ella.": _attention(
-                lambda far, window: (
-                    (far < 0)
-                    | (far > (torch.arange(len(far)) % window)[:, None])
-                )
-            ),
-            "Todas las filas ven las últimas posiciones del texto; la ventana "
-            "de cada una acaba en ella.": _attention(
-                lambda far, window: (
-                    (far < 0)
-                    | (far[:1].abs() < len(far) - window) & (far != 0)
-                )
+                lambda far, window: (far < 0) | (far > far[:, :1] % window)
             ),
             "Tu máscara tapa también la diagonal, y cada posición se ve a sí "
             "misma. La primera fila se queda sin nadie: ahí nace el NaN.": (
@@ -653,12 +605,8 @@ exercise(
             ),
             "La raíz es la del tamaño de cada cabeza; la tuya cuenta otra "
             "cosa.": [
-                _attention(size=lambda q: q.shape[2] ** 0.5),
-                _attention(size=lambda q: (q.shape[1] * q.shape[3]) ** 0.5),
+                _attention(size=lambda q: (q.shape[1] * q.shape[3]) ** 0.5)
             ],
-            "Todas las cabezas de q usan la primera de k y v.": (
-                lambda q, k, v, w: _attention()(q, k[:, :1], v[:, :1], w)
-            ),
             "Repartes mal las cabezas: las primeras de q comparten la primera "
             "de k y v, no se turnan. ¿repeat o repeat_interleave?": (
                 _attention(turns=True)
@@ -686,18 +634,13 @@ exercise(
 # 02.5
 
 
-def _lens(model, ids):
-    """Los logits de cada estado en la última posición, `[capas + 1, V]`."""
+def _winners(model, ids) -> list[int]:
+    """El token que gana en cada estado, del embedding a la salida."""
     with torch.no_grad():
         output = model(ids, output_hidden_states=True, logits_to_keep=1)
         states = torch.stack([h[0, -1] for h in output.hidden_states[:-1]])
         early = model.lm_head(model.model.norm(states))
-        return torch.cat([early, output.logits[0]])
-
-
-def _winners(model, ids) -> list[int]:
-    """El token que gana en cada estado, del embedding a la salida."""
-    return _lens(model, ids).argmax(-1).tolist()
+    return torch.cat([early, output.logits[0]]).argmax(-1).tolist()
 
 
 def _after(found, last) -> int:
@@ -750,14 +693,6 @@ def _deep(seed):
     return random_model(tiny_config(num_hidden_layers=6), seed)
 
 
-def _said_layer(ours, right, model, ids) -> str:
-    found = _winners(model, ids)
-    return (
-        f"Por capas, del 0 al {len(found) - 1}, ganan los tokens {found}: es "
-        f"la {right} y dices {ours}."
-    )
-
-
 SETTLES = Part(
     lambda: [
         (_deep(seed), random_ids(n, seed))
@@ -767,7 +702,10 @@ SETTLES = Part(
     read=lambda value, *_: as_int(
         value, "settles tiene que devolver el número de una capa."
     ),
-    said=_said_layer,
+    said=lambda ours, right, *case: (
+        f"Los ganadores, de la capa 0 en adelante, son {_winners(*case)}, y "
+        f"dices {ours}."
+    ),
     traps={
         "Pasas dos veces por la norma final: el último de hidden_states ya la "
         "trae. Compara tu última fila con model(ids).logits.": [
@@ -782,43 +720,26 @@ SETTLES = Part(
         ),
         "Paras en cuanto dos capas seguidas coinciden, y luego todavía "
         "cambia. Empieza a mirar por el final.": _settles(
-            pick=lambda found: next(
-                (
-                    i
-                    for i, two in enumerate(zip(found, found[1:]))
-                    if two[0] == two[1]
-                ),
-                len(found) - 1,
-            )
+            pick=lambda found: [
+                *map(operator.eq, found, found[1:]),
+                True,
+            ].index(True)
         ),
         "Das una capa menos. ¿Cuentas los embeddings, que son la 0, o das la "
         "última que todavía no coincide?": [
             _settles(pick=lambda found: _after(found[1:], found[-1])),
             lambda *case: _settled(*case) - 1,
         ],
-        "Das una capa más: los embeddings son la 0, no la 1.": (
-            lambda *case: _settled(*case) + 1
-        ),
         "Cuentas cuántas lecturas lleva ganando, y se pide en cuál empieza.": [
             lambda *case: len(_winners(*case)) - _settled(*case),
-            lambda *case: len(_winners(*case)) - _settled(*case) - 1,
         ],
-        "Cuentas en cuántas capas gana otro, sin mirar dónde están.": _settles(
-            pick=lambda found: sum(t != found[-1] for t in found)
-        ),
         "Miras la primera posición, y se pide la última.": _settles(
             at=lambda rows: rows[:, 0]
         ),
-        "Esperas a que coincidan todas las posiciones, y solo cuenta la "
-        "última.": _settles(at=lambda rows: rows),
-        "Mezclas todas las posiciones, y solo cuenta la última.": _settles(
-            at=lambda rows: rows.mean(1)
-        ),
-        "Siempre dices la última capa, y a veces se decide antes.": (
-            lambda model, ids: model.config.num_hidden_layers
-        ),
-        "Siempre dices la 0: ¿comparas cada capa con el ganador "
-        "final?": lambda *_: 0,
+        "Mezclas o comparas todas las posiciones, y solo cuenta la última.": [
+            _settles(at=lambda rows: rows.mean(1)),
+            _settles(at=lambda rows: rows),
+        ],
         "Eso es el token que gana, y se pide desde qué capa.": (
             lambda *case: _winners(*case)[-1]
         ),
@@ -828,61 +749,53 @@ SETTLES = Part(
     rights=[_settles(), _settles_backwards],
 )
 
-NOTEBOOK = (
-    "la capital de",
-    "the capital of",
-    "el banco del parque",
-    "hola hola",
+KNOWN = r"la capital de|the capital of|banco del parque|hola hola"
+COMMON = (
+    r"\b(el|la|los|las|un|una|de|del|al|en|y|que|con|por|se|mi|su|es|para|lo|"
+    r"no|hay|más|qué|cómo|yo|tú|me|te)\b"
 )
-COMMON = "el la los las un una de del al en y que con por se mi su es para lo"
-
-
-def _chinese(text: str) -> bool:
-    return any("\u3400" <= c <= "\u9fff" for c in text)
-
-
-def _readable(text) -> str:
-    """El prompt del alumno, si es suyo, en español y de un largo razonable."""
-    text = like(text, "", "Tu prompt").strip()
-    expect(
-        12 <= len(text) <= 200,
-        "Tu prompt tiene que medir entre 12 y 200 caracteres.",
-    )
-    expect(
-        not _chinese(text),
-        "El chino lo tiene que poner el modelo: tu prompt va en español.",
-    )
-    low = text.lower()
-    expect(
-        not any(known in low for known in NOTEBOOK),
-        "Ese prompt es de la unidad. Busca uno tuyo, que hable de otra cosa.",
-    )
-    expect(
-        bool({*COMMON.split()} & {*low.split()}),
-        "No parece español: no lleva ninguna de sus palabras corrientes, como "
-        "el, la, de, que, un o en.",
-    )
-    return text
+CHINESE = "[\u3400-\u9fff]"
+RULES = {  # pista: (qué tiene que cumplir el prompt, los que no lo cumplen)
+    "Tu prompt tiene que medir entre 12 y 200 caracteres.": (
+        lambda text: 12 <= len(text.strip()) <= 200,
+        ["Hoy es un", " " * 12, "Hoy es un día " * 20],
+    ),
+    "El chino lo tiene que poner el modelo: tu prompt va en español.": (
+        lambda text: not re.search(CHINESE, text),
+        ["Hoy comemos en 巴黎, que es"],
+    ),
+    "Ese prompt es de la unidad. Busca uno tuyo, que hable de otra cosa.": (
+        lambda text: not re.search(KNOWN, text, re.I),
+        ["La capital de Perú es", "El banco del parque está roto"],
+    ),
+    "No parece español: no lleva ninguna de sus palabras corrientes, como el, "
+    "la, de, que, un o en.": (
+        lambda text: re.search(COMMON, text, re.I),
+        ["Madrid Roma París"],
+    ),
+}
 
 
 def _through_chinese(text) -> bool:
     """Si alguna capa lee chino y la última no; si no, la pista."""
-    text = _readable(text)
+    text = like(text, "", "Tu prompt")
+    for hint, (fits, _) in RULES.items():
+        expect(fits(text), hint)
     model, tokenizer = course_model()
     ids = _winners(model, prompt_ids(model, tokenizer, text))
     words = [tokenizer.decode([i]) for i in ids]
-    *early, last = words
-    top = len(early)
+    read = [i for i, word in enumerate(words) if re.search(CHINESE, word)]
+    some = read[:3] or (4, 8, 12, 18)
+    said = ", ".join(f"en la capa {i} gana {words[i]!r}" for i in some)
     expect(
-        not _chinese(last),
-        f"Al final, en la capa {top}, gana {last!r}, y ahí ya no puede haber "
-        "chino. Prueba con una frase más corriente.",
+        bool(read),
+        f"Ninguna capa lee chino: {said} y al final, {words[-1]!r}. Cambia "
+        "las últimas palabras y prueba otra vez.",
     )
-    some = ", ".join(f"en la {i} gana {words[i]!r}" for i in (4, 8, 12, 18))
     expect(
-        any(map(_chinese, early)),
-        f"Ninguna capa lee chino: {some} y al final, {last!r}. Cambia las "
-        "últimas palabras y prueba otra vez.",
+        read[-1] < len(words) - 1,
+        f"Lee chino, {said}, y también al final: {words[-1]!r}. Busca un "
+        "prompt en que la última capa vuelva al español.",
     )
     return True
 
@@ -894,22 +807,7 @@ exercise(
         [()],
         truth=lambda: True,
         observe=_through_chinese,
-        traps={
-            "Tu prompt tiene que medir entre 12 y 200 caracteres.": [
-                "Hoy es un",
-                " " * 12,
-                "Hoy es un día " * 20,
-            ],
-            "El chino lo tiene que poner el modelo: tu prompt va en "
-            "español.": "La capital de Francia es 巴黎",
-            "Ese prompt es de la unidad. Busca uno tuyo, que hable de otra "
-            "cosa.": [
-                "La capital de Perú es",
-                "El banco del parque está roto",
-            ],
-            "No parece español: no lleva ninguna de sus palabras corrientes, "
-            "como el, la, de, que, un o en.": "My favourite colour is",
-        },
+        traps={hint: wrong for hint, (_, wrong) in RULES.items()},
         rights=["Compré tomates, cebollas y", "La guerra terminó cuando"],
     ),
     success="¡Correcto! Has visto al modelo cambiar de idea, y de idioma.",
