@@ -59,7 +59,7 @@ MUTANTS = {
     },
     "02.5": {
         "con coma": wrong(
-            lambda *case: float(_settled(*case)), "", says="número de una capa"
+            lambda *case: float(_settled(*case)), "", says="un entero"
         ),
         "la mitad": wrong(
             lambda *case: _settled(*case) // 2, "", says="desde el final"

@@ -22,13 +22,16 @@ from .bench import (
     uniform,
 )
 from .kit import (
+    Hint,
     Part,
     Pending,
     as_int,
+    call,
     diagnose,
     exercise,
     expect,
     like,
+    plain,
     put_to_test,
     verdicts,
 )
@@ -99,11 +102,12 @@ SHAPES = {expression: _shape(expression) for expression in MISREAD}
 
 
 def _said_shape(value):
-    plain = 'Cada forma, como lista de enteros, [2, 3], o "error".'
+    hint = 'Cada forma, como lista de enteros, [2, 3], o "error".'
     if isinstance(value, str) and value.strip().lower() == "error":
         return "error"
-    expect(isinstance(value, list | tuple), plain)
-    return [as_int(i, plain) for i in value]
+    value = plain(value)
+    expect(isinstance(value, list | tuple), hint)
+    return [as_int(i, hint) for i in value]
 
 
 @exercise(
@@ -137,7 +141,7 @@ def _shapes(answer):
             "Escribe debajo de cada nombre lo que mide, y ve dimensión por "
             "dimensión: ¿de dónde sale cada una?",
         )
-    if ... in answer.values():
+    if any(value is ... for value in answer.values()):
         raise Pending
 
 
@@ -186,22 +190,37 @@ def _budgets():
 
 
 def _fit(
-    bias=0, mlp=3, norms=2, final=1, head=None, embed=1,
-    kv=lambda c: c.num_key_value_heads, low=0, most=INF, up=0,
+    bias=0, mlp=3, norms=2, final=1, head=None, embed=1, square=2, pair=2,
+    kv=lambda c: c.num_key_value_heads, low=0, most=INF,
+    edge=lambda rest, layer: rest // layer,
 ):  # fmt: skip
     """Una respuesta de 02.2; sus opciones la estropean."""
 
     def fit(config, budget):
         d, inner = config.hidden_size, config.intermediate_size
         side = d // config.num_attention_heads * kv(config)
-        layer = 2 * d * d + 2 * d * side + mlp * d * inner + norms * d
-        layer += [0, d + 2 * side, d, 2 * d + 2 * side][bias]
+        layer = square * d * d + pair * d * side + mlp * d * inner + norms * d
+        layer += bias * (d + 2 * side)
         own = not config.tie_word_embeddings if head is None else head
         rest = budget - (embed + own) * config.vocab_size * d - final * d
-        found = -(-rest // layer) if up else rest // layer
-        return min(max(low, found), most)
+        return min(max(low, edge(rest, layer)), most)
 
     return fit
+
+
+NEGATIVE = "Sale un número negativo de capas. Si no cabe ni una, son 0."
+
+
+def _truncated(rest, layer):
+    return int(rest / layer)
+
+
+def _counted(value, *_) -> int:
+    layers = as_int(
+        value, "layers_that_fit tiene que devolver un número entero."
+    )
+    expect(layers >= 0, NEGATIVE)
+    return layers
 
 
 def _one_by_one(config, budget):
@@ -216,25 +235,23 @@ exercise(
     Part(
         _budgets,
         truth=_built,
-        read=lambda value, *_: as_int(
-            value, "layers_that_fit tiene que devolver un número entero."
-        ),
+        read=_counted,
         without=("Module.__init__",),
         said=lambda ours, right, config, budget: (
             f"Con d = {config.hidden_size}, V = {config.vocab_size}, "
-            f"{config.num_key_value_heads} cabezas de k y v, las matrices "
-            f"{'' if config.tie_word_embeddings else 'sin '}compartir y "
+            f"{config.num_key_value_heads} cabezas de k y v, lm_head "
+            f"{'compartida' if config.tie_word_embeddings else 'aparte'} y "
             f"{budget} pesos, caben {right} capas y dices {ours}."
         ),
         traps={
             "Ninguna matriz lleva sesgo: los de q, k y v son cosa de Qwen.": [
-                *(_fit(bias=1), _fit(bias=2), _fit(bias=3)),
+                *(_fit(bias=1), _fit(bias=1, norms=3)),
             ],
             "En el MLP hay tres matrices, no dos: gate, up y down.": (
                 _fit(mlp=2)
             ),
             "Cada capa tiene dos normas: la de antes de la atención y la de "
-            "antes del MLP.": [_fit(norms=1), _fit(norms=0)],
+            "antes del MLP.": [_fit(norms=n) for n in (0, 1, 3)],
             "Después de la última capa queda una norma más, que también se "
             "descuenta del presupuesto.": _fit(final=0),
             "Cuentas lm_head aunque se comparta con el embedding: es la misma "
@@ -251,11 +268,18 @@ exercise(
                 _fit(embed=0, head=0, final=0),
                 _fit(embed=0),
             ],
-            "Sale un número negativo de capas. Cuando no cabe ni una, son "
-            "0.": _fit(low=-INF),
-            "Redondeas hacia arriba: la última de tus capas no cabe entera.": (
-                _fit(up=1)
-            ),
+            NEGATIVE: [_fit(low=-INF), _fit(low=-INF, edge=_truncated)],
+            "Falla el borde: la última capa tiene que caber entera, y si mide "
+            "justo lo que queda, cabe.": [
+                _fit(edge=lambda rest, layer: -(-rest // layer)),
+                _fit(edge=lambda rest, layer: rest // layer + 1),
+                _fit(edge=lambda rest, layer: (rest - 1) // layer),
+                _fit(edge=lambda rest, layer: round(rest / layer)),
+            ],
+            "En la atención hay cuatro matrices: q, k, v y o_proj.": [
+                _fit(square=1),
+                _fit(pair=1),
+            ],
             "No pasas de las capas que dice la configuración, y aquí son la "
             "incógnita: solo manda el presupuesto.": [
                 _fit(most=3),
@@ -326,8 +350,8 @@ FEW = (
     "pocos. Compáralos todos."
 )
 ONE = (
-    "Hay un solo logit que se mueve, hacia un lado: si promedias o no tomas "
-    "el valor absoluto, no se ve. Mira el mayor cambio sin signo."
+    "Se mueve un solo logit, hacia un lado: no se ve si promedias, si no "
+    "tomas el valor absoluto o si miras cuál gana. Mira el mayor cambio."
 )
 SMALL = (
     "Tu tolerancia es demasiado grande: una fuga de 0,01 es pequeña y es de "
@@ -354,17 +378,37 @@ OTHER_WAY = (
 JUDGED = GOOD | {name: model for name, (_, model) in BAD.items()}
 
 
-def _judged(answer, name) -> str:
-    def model(input_ids):
-        return JUDGED[name](input_ids)
-
-    return put_to_test(answer, model)
+VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, OTHER_WAY)
 
 
-def _judged_said(ours, right, name) -> str:
-    if ours == "devuelve":
+def _judged(answer) -> list[str]:
+    """Lo que dice la prueba de cada modelo."""
+
+    def judged(name):
+        def model(input_ids):
+            return JUDGED[name](input_ids)
+
+        return put_to_test(answer, model)
+
+    return [judged(name) for name in JUDGED]
+
+
+def _first_wrong(ours, right):
+    """El primer modelo mal juzgado y lo que se ha dicho de él."""
+    pairs = zip(JUDGED, ours, right)
+    return next((name, said) for name, said, good in pairs if said != good)
+
+
+def _judged_said(ours, right) -> str:
+    name, said = _first_wrong(ours, right)
+    if said == "devuelve":
         return "Tu prueba devuelve False."
     return f"{'Rechaza' if name in GOOD else 'Deja pasar'} uno que {name}."
+
+
+def _judged_hint(ours, right) -> str:
+    name, said = _first_wrong(ours, right)
+    return VERDICT["otherwise"](said, None, name)
 
 
 def _test(
@@ -406,10 +450,11 @@ def _returns(model):
 exercise(
     "02.3",
     Part(
-        [(name,) for name in JUDGED],
-        **verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, OTHER_WAY),
+        [()],
+        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
         observe=_judged,
         said=_judged_said,
+        otherwise=_judged_hint,
         traps={
             EVERYONE: [lambda model: model(random_ids(12)), _test(places=())],
             NEXT: _test(rows=lambda gap, p: gap[: max(p - 1, 1)], places=[5]),
@@ -532,15 +577,17 @@ exercise(
             "después.": [
                 _attention(lambda far, window: far >= window),
                 _attention(lambda far, window: far.abs() >= window),
+                _attention(lambda far, window: far.abs() > window // 2),
                 _attention(lambda far, window: far > len(far)),
             ],
             "No usas la ventana: cada posición ve todo su pasado.": (
                 _attention(lambda far, window: far < 0)
             ),
             "Tu ventana está al otro lado: cada posición ve las que vienen "
-            "después. Dale la vuelta.": _attention(
-                lambda far, window: (far > 0) | (far <= -window)
-            ),
+            "después. Dale la vuelta.": [
+                _attention(lambda far, window: (far > 0) | (far <= -window)),
+                _attention(lambda far, window: far <= -window),
+            ],
             "Partes el texto en bloques, y la ventana se desliza: cada "
             "posición tiene la suya, que acaba en ella.": _attention(
                 lambda far, window: (far < 0) | (far > far[:, :1] % window)
@@ -642,15 +689,28 @@ def _deep(seed):
     return random_model(tiny_config(num_hidden_layers=6), seed)
 
 
+NOTHING = (
+    "Devuelve None: o falta el return, o ninguna capa coincide con el ganador. "
+    "¿Pasa el último estado dos veces por la norma? Compáralo con los logits."
+)
+
+
+def _layer_of(settles, model, ids) -> int:
+    try:
+        layer = call(settles, model, ids)
+    except Hint as hint:
+        expect("devuelve None" not in str(hint), NOTHING)
+        raise
+    return as_int(layer, "Se pide el número de una capa, un entero.")
+
+
 SETTLES = Part(
     lambda: [
         (_deep(seed), random_ids(n, seed))
         for seed, n in ((98, 8), (98, 5), (0, 1), (0, 8), (10, 5))
     ],
     truth=_settled,
-    read=lambda value, *_: as_int(
-        value, "settles tiene que devolver el número de una capa."
-    ),
+    observe=_layer_of,
     said=lambda ours, right, *case: (
         f"Los ganadores, de la capa 0 en adelante, son {_winners(*case)}, y "
         f"dices {ours}."
@@ -661,6 +721,7 @@ SETTLES = Part(
             _settles(range(7)),
             _twice,
         ],
+        NOTHING: lambda *_: None,
         "Falta la norma final, que va siempre delante de lm_head: sin ella no "
         "se leen las capas de en medio.": _settles(()),
         "Te vale la primera vez que gana, y luego puede perder: mira si sigue "
@@ -701,7 +762,7 @@ SETTLES = Part(
 KNOWN = r"la capital de|the capital of|banco del parque|hola hola"
 COMMON = (
     r"\b(el|la|los|las|un|una|de|del|al|en|y|que|con|por|se|mi|su|es|para|lo|"
-    r"no|hay|más|qué|cómo|yo|tú|me|te)\b"
+    r"no|hay|más|qué|cómo|me|te|si|ya|muy|luego|hoy|buenos)\b"
 )
 CHINESE = "[\u3400-\u9fff]"
 RULES = {  # pista: (qué tiene que cumplir el prompt, los que no lo cumplen)
