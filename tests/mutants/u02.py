@@ -39,6 +39,9 @@ MUTANTS = {
         "construye el modelo": wrong(builds, says="a mano"),
     },
     "02.3": {
+        "devuelve": wrong(
+            lambda model: model(torch.ones(1, 5).long()) is None, says="assert"
+        ),
         "no la llama": wrong(lambda model: True, says="no prueba nada"),
         "rechaza todo": wrong(
             lambda model: torch.testing.assert_close(1, 2), says="millonésima"
