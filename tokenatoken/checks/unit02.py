@@ -46,9 +46,8 @@ MISREAD = {  # expresión: {pista: formas equivocadas}
     "C[0]": {
         "Un índice elige uno y su dimensión desaparece; la que se queda en 1 "
         "es la de un trozo, C[0:1].": [[1, 2, 3]],
-        "El primer índice recorre la primera dimensión: ¿cuáles quedan?": [
-            *([4, 3], [4, 2], [3]),
-        ],
+        "El primer índice recorre la primera dimensión, que es la que se va: "
+        "¿cuáles quedan?": [[4, 3], [4, 2], [3]],
     },
     "C[:, :1]": {
         "Un trozo conserva su dimensión, aunque sea de uno; la que desaparece "
@@ -63,9 +62,8 @@ MISREAD = {  # expresión: {pista: formas equivocadas}
     "w[:, None] + u": {
         "Con el None, w es una columna, y una dimensión de 1 se estira hasta "
         "la del otro.": ["error", [2, 1], [1, 2]],
-        "None va detrás: w queda en columna, no en fila. ¿Quién da las filas?": [
-            *([3, 2], [3, 3]),
-        ],
+        "None va detrás: w queda en columna, no en fila. ¿Cuál de los dos da "
+        "las filas?": [[3, 2], [3, 3]],
     },
     "A + w": {
         "Las formas se emparejan por la derecha. Que w mida lo que la primera "
@@ -200,7 +198,7 @@ def _fit(
         d, inner = config.hidden_size, config.intermediate_size
         side = d // config.num_attention_heads * kv(config)
         layer = square * d * d + pair * d * side + mlp * d * inner + norms * d
-        layer += bias * (d + 2 * side)
+        layer += [0, d + 2 * side, 2 * d + 2 * side][bias]
         own = not config.tie_word_embeddings if head is None else head
         rest = budget - (embed + own) * config.vocab_size * d - final * d
         return min(max(low, edge(rest, layer)), most)
@@ -209,10 +207,6 @@ def _fit(
 
 
 NEGATIVE = "Sale un número negativo de capas. Si no cabe ni una, son 0."
-
-
-def _truncated(rest, layer):
-    return int(rest / layer)
 
 
 def _counted(value, *_) -> int:
@@ -244,9 +238,8 @@ exercise(
             f"{budget} pesos, caben {right} capas y dices {ours}."
         ),
         traps={
-            "Ninguna matriz lleva sesgo: los de q, k y v son cosa de Qwen.": [
-                *(_fit(bias=1), _fit(bias=1, norms=3)),
-            ],
+            "Ninguna matriz lleva sesgo: los de q, k y v son cosa de Qwen, y "
+            "o_proj no lo tiene ni en Qwen.": [_fit(bias=1), _fit(bias=2)],
             "En el MLP hay tres matrices, no dos: gate, up y down.": (
                 _fit(mlp=2)
             ),
@@ -268,7 +261,10 @@ exercise(
                 _fit(embed=0, head=0, final=0),
                 _fit(embed=0),
             ],
-            NEGATIVE: [_fit(low=-INF), _fit(low=-INF, edge=_truncated)],
+            NEGATIVE: [
+                _fit(low=-INF),
+                _fit(low=-INF, edge=lambda rest, layer: int(rest / layer)),
+            ],
             "Falla el borde: la última capa tiene que caber entera, y si mide "
             "justo lo que queda, cabe.": [
                 _fit(edge=lambda rest, layer: -(-rest // layer)),
