@@ -800,7 +800,10 @@ exercise(
         truth=lambda: True,
         observe=_through_chinese,
         traps={hint: wrong for hint, (_, wrong) in RULES.items()},
-        rights=["Compré tomates, cebollas y", "La guerra terminó cuando"],
+        rights=[
+            "Compré tomates, cebollas y",
+            "Cuando llegó la tormenta, los marineros",
+        ],
     ),
     success="¡Correcto! Has visto al modelo cambiar de idea, y de idioma.",
 )
