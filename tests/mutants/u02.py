@@ -4,111 +4,77 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tokenatoken.checks.unit02 import (
+    SHAPES,
     _attention,
-    _changed,
-    _count,
-    _last,
+    _fit,
     _layer,
     _sdpa,
-    _shapes,
+    _settled,
+    _settles,
+    _test,
 )
 
 from . import wrong
 
 
-def in_place(model, ids, position, new_id):
-    before = model(ids).logits.clone()
-    ids[0, position] = new_id
-    gap = (before - model(ids).logits).abs().amax(-1)[0]
-    return (gap > 1e-3).nonzero().flatten().tolist()
-
-
-def with_itself(model, ids, position, new_id):
-    other = ids
-    other[0, position] = new_id
-    gap = (model(ids).logits - model(other).logits).abs().amax(-1)[0]
-    return (gap > 1e-3).nonzero().flatten().tolist()
-
-
-def builds(config):
+def builds(config, budget):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    return sum(p.numel() for p in model.parameters())
+    return budget // sum(p.numel() for p in model.parameters())
 
 
 MUTANTS = {
     "02.1": {
-        "tensores": wrong(
-            lambda t: [torch.zeros(s[:2]) for s in _shapes(t)],
-            says="list(tensor.shape)",
+        "falta una": wrong(
+            {e: s for e, s in SHAPES.items() if e != "C[0]"}, says="siete"
         ),
-        "tres formas": wrong(lambda t: _shapes(t)[:3], says="cuatro"),
-        "de más": wrong(
-            lambda t: [[*s[:-1], s[-1] + 1] for s in _shapes(t)],
-            says="los ids",
-        ),
+        "números": wrong(SHAPES | {"C[0]": 6}, says="lista de enteros"),
+        "en texto": wrong(SHAPES | {"C[0]": "2, 3"}, says="lista de enteros"),
+        "otra": wrong(SHAPES | {"C[0]": [9, 9]}, says="dimensión por"),
+        "con tensores": wrong(list(SHAPES.values()), says="diccionario"),
     },
     "02.2": {
-        "en millones": wrong(lambda c: _count()(c) / 1e6, says="entero"),
-        "sin qkv ni normas": wrong(_count(bias=0, norms=0), says="por partes"),
+        "con decimales": wrong(lambda c, b: _fit()(c, b) / 1, says="entero"),
+        "al doble": wrong(lambda c, b: 2 * _fit()(c, b), says="aparte"),
         "construye el modelo": wrong(builds, says="a mano"),
     },
     "02.3": {
-        "en el sitio": wrong(in_place, says="copia"),
-        "consigo mismo": wrong(with_itself, says="copia"),
-        "cuenta": wrong(lambda *a: len(_changed(*a)), says="lista"),
-        "booleanos": wrong(
-            lambda m, ids, p, new: [
-                i in _changed(m, ids, p, new) for i in range(ids.shape[1])
-            ],
-            says="índices",
+        "devuelve": wrong(
+            lambda model: model(torch.ones(1, 5).long()) is None, says="assert"
         ),
-        "con coma": wrong(
-            lambda *a: [float(i) for i in _changed(*a)], says="enteros"
+        "no la llama": wrong(lambda model: True, says="no prueba nada"),
+        "rechaza todo": wrong(
+            lambda model: torch.testing.assert_close(1, 2), says="millonésima"
         ),
-        "por el elegido": wrong(
-            lambda m, ids, p, new: (
-                (
-                    m(ids).logits.argmax(-1)
-                    != m(
-                        torch.cat(
-                            [
-                                ids[:, :p],
-                                torch.tensor([[new]]),
-                                ids[:, p + 1 :],
-                            ],
-                            1,
-                        )
-                    ).logits.argmax(-1)
-                )[0]
-                .nonzero()
-                .flatten()
-                .tolist()
-            ),
-            says="todas las posiciones",
+        "con el elegido": wrong(
+            _test(rows=lambda gap, p: gap[:p].argmax(-1).float(), least=96),
+            says="Cambia un token",
         ),
     },
     "02.4": {
         "la de la biblioteca": wrong(_sdpa, says="a mano"),
-        "devuelve pesos": wrong(_attention(weights=True), says="forma"),
-        "puntuaciones": wrong(
-            lambda q, k, v: q @ k[:, :1].transpose(-1, -2), says="forma"
-        ),
         "sin la primera": wrong(
-            lambda q, k, v: _attention()(q, k, v).roll(1, 2), says="primera"
+            lambda *given: _attention()(*given).roll(1, 2), says="fila a fila"
         ),
         "sin lote": wrong(
-            lambda q, k, v: _attention()(q, k, v)[0], says="forma"
+            lambda *given: _attention()(*given)[0], says="forma"
         ),
     },
     "02.5": {
-        "con dimensión de más": wrong(
-            lambda m, ids: _last(m, ids)[:, None], says="forma"
+        "con coma": wrong(
+            lambda *case: float(_settled(*case)), "", says="un entero"
         ),
-        "sin lote": wrong(lambda m, ids: _last(m, ids)[0], says="forma"),
-        "al doble": wrong(lambda m, ids: 2 * _last(m, ids), says="all_logits"),
-        "dos veces": wrong(
-            lambda m, ids: (_last(m, ids) + _last(m, ids)) / 2, says="2 pos"
+        "la mitad": wrong(
+            lambda *case: _settled(*case) // 2, "", says="desde el final"
+        ),
+        "en el sitio": wrong(
+            lambda m, ids: ids.zero_().sum(), "", says="copia"
+        ),
+        "un número": wrong(_settles(), 7, says="un texto"),
+        "sin chino": wrong(
+            _settles(),
+            "El libro que estoy leyendo trata de",
+            says="en la capa 8",
         ),
     },
     "02.6": {

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..model import load_tokenizer
+from ..model import load_model, load_tokenizer
 from ..tokens import byte_alphabet, encode
 from .kit import Hint, expect
 
@@ -19,6 +19,13 @@ TINY = 97  # el vocabulario del modelo diminuto
 def tokenizer(name: str = "qwen2.5-coder-0.5b"):
     """El tokenizador de ese nombre, cargado una sola vez."""
     return load_tokenizer(name)
+
+
+@cache
+def course_model():
+    """El modelo del curso y su tokenizador, en la CPU: una sola copia para el
+    cuaderno y para su corrección."""
+    return load_model(device="cpu")
 
 
 @cache

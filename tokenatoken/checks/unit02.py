@@ -4,408 +4,514 @@ Casi todo se comprueba con modelos diminutos de pesos al azar, de formas que
 el alumno no ha visto: así una respuesta copiada del cuaderno no vale.
 """
 
+import operator
+import re
+from functools import cache
+from types import SimpleNamespace
+
 import torch
 import torch.nn.functional as F
 
-from ..forward import all_logits
-from ..model.load import DEFAULT_MODEL, load_config
-from .bench import count_tokens, random_ids, tiny_config, tiny_model, tokenizer
-from .kit import Part, as_int, call, exercise, expect, tensor
+from ..forward import prompt_ids
+from .bench import (
+    course_model,
+    random_ids,
+    random_model,
+    tiny_config,
+    tiny_model,
+    uniform,
+)
+from .kit import (
+    Hint,
+    Part,
+    Pending,
+    as_int,
+    call,
+    diagnose,
+    exercise,
+    expect,
+    like,
+    plain,
+    put_to_test,
+    verdicts,
+)
 
 INF = float("inf")
 
 
 # 02.1
 
+GIVEN = {"A": [2, 3], "B": [3, 5], "C": [4, 2, 3], "u": [3], "w": [2]}
+MISREAD = {  # expresión: {pista: formas equivocadas}
+    "C[0]": {
+        "Un índice elige uno y su dimensión desaparece; la que se queda en 1 "
+        "es la de un trozo, C[0:1].": [[1, 2, 3]],
+        "El primer índice recorre la primera dimensión, que es la que se va: "
+        "¿cuáles quedan?": [[4, 3], [4, 2], [3]],
+    },
+    "C[:, :1]": {
+        "Un trozo conserva su dimensión, aunque sea de uno; la que desaparece "
+        "es la de un índice, C[:, 0].": [[4, 3]],
+        "Los dos puntos solos no recortan nada, y lo que va tras la coma es "
+        "para la segunda dimensión.": [[1, 2, 3], [4, 2, 1], [1, 3]],
+    },
+    "C.transpose(1, 2)": {
+        "Solo se cambian las dos dimensiones que se nombran, contando desde "
+        "0; la otra se queda donde está.": [[3, 2, 4], [2, 4, 3], [4, 2, 3]],
+    },
+    "w[:, None] + u": {
+        "Con el None, w es una columna, y una dimensión de 1 se estira hasta "
+        "la del otro.": ["error", [2, 1], [1, 2]],
+        "None va detrás: w queda en columna, no en fila. ¿Cuál de los dos da "
+        "las filas?": [[3, 2], [3, 3]],
+    },
+    "A + w": {
+        "Las formas se emparejan por la derecha. Que w mida lo que la primera "
+        "dimensión de A no basta.": [[2, 3], [2, 2], [3, 2]],
+    },
+    "A @ B": {
+        "La dimensión que se comparte se suma y desaparece: filas por "
+        "columnas.": [[2, 3, 5], [3, 3], [2, 3, 3, 5]],
+        "Las filas salen del primero y las columnas, del segundo.": [[5, 2]],
+        "No hace falta que midan lo mismo: basta con que las columnas del "
+        "primero sean las filas del segundo.": ["error"],
+    },
+    "C @ B": {
+        "Con más de dos dimensiones, @ multiplica las dos últimas y repite "
+        "por las de delante: el lote no estorba.": ["error"],
+        "El lote no se suma: hay un producto por cada matriz de C, y su "
+        "dimensión sigue delante.": [[2, 5], [8, 5]],
+        "También en un lote, la dimensión que se comparte se suma y "
+        "desaparece.": [[4, 2, 3, 5], [4, 3, 5]],
+    },
+}
 
-def _shapes(text: str) -> list[list[int]]:
-    config, n = load_config(DEFAULT_MODEL), count_tokens(text)
-    d = config.hidden_size
-    return [[1, n], [1, n, d], [1, n, d], [1, n, config.vocab_size]]
+
+def _shape(expression: str):
+    """Lo que mide de verdad, o «error»."""
+    names = {name: torch.zeros(shape) for name, shape in GIVEN.items()}
+    try:
+        return list(eval(expression, names).shape)
+    except RuntimeError:
+        return "error"
 
 
-def _four(answer, text) -> list[list[int]]:
-    expect(
-        isinstance(answer, list | tuple) and len(answer) == 4,
-        "Devuelve cuatro formas: ids, embeddings, salida de las capas y "
-        "logits, en ese orden.",
-    )
-    plain = "Cada forma, como lista de enteros: list(tensor.shape)."
-    expect(all(isinstance(shape, list | tuple) for shape in answer), plain)
-    return [[as_int(i, plain) for i in shape] for shape in answer]
+SHAPES = {expression: _shape(expression) for expression in MISREAD}
 
 
-def _which(ours, right, text) -> str:
-    names = (
-        "los ids",
-        "los embeddings",
-        "la salida de las capas",
-        "los logits",
-    )
-    bad = next(i for i in range(4) if ours[i] != right[i])
-    return (
-        f"La forma de {names[bad]} no es {ours[bad]}. Imprime la de ese "
-        "tensor, y di qué cuenta cada número."
-    )
+def _said_shape(value):
+    hint = 'Cada forma, como lista de enteros, [2, 3], o "error".'
+    if isinstance(value, str) and value.strip().lower() == "error":
+        return "error"
+    value = plain(value)
+    expect(isinstance(value, list | tuple), hint)
+    return [as_int(i, hint) for i in value]
 
 
-exercise(
+@exercise(
     "02.1",
-    Part(
-        [("Hola",), ("La capital de Argentina es",), ("¿Y 🤖?\nSí.",)],
-        truth=_shapes,
-        read=_four,
-        said="Con {0!r} das {ours}.",
-        traps={
-            "Falta la dimensión del lote, que va delante aunque sea 1.": (
-                lambda text: [shape[1:] for shape in _shapes(text)]
-            ),
-            "De los logits te quedas con la última posición, y se piden los "
-            "de todas.": [
-                lambda text: [*_shapes(text)[:3], [1, _shapes(text)[3][2]]],
-                lambda text: [*_shapes(text)[:3], [1, 1, _shapes(text)[3][2]]],
-            ],
-            "Los logits tienen tantas columnas como filas la matriz de "
-            "salida, que son más que los tokens del tokenizador.": (
-                lambda text: [
-                    *_shapes(text)[:3],
-                    [*_shapes(text)[0], len(tokenizer())],
-                ]
-            ),
-            "Cuentas caracteres, y al modelo entran tokens.": lambda text: [
-                [1, len(text), *shape[2:]] for shape in _shapes(text)
-            ],
-            "Están las cuatro, pero en otro orden: ids, embeddings, salida y "
-            "logits.": [
-                lambda text: _shapes(text)[::-1],
-                lambda text: [_shapes(text)[i] for i in (0, 1, 3, 2)],
-            ],
-            "La n no cambia de un texto a otro: usa el texto que llega.": (
-                lambda text: _shapes("La capital de Argentina es")
-            ),
-            "La salida de las capas tiene todavía el tamaño del modelo, no el "
-            "del vocabulario.": lambda text: [
-                *_shapes(text)[:2],
-                _shapes(text)[3],
-                _shapes(text)[3],
-            ],
-        },
-        otherwise=_which,
-        rights=[
-            _shapes,
-            lambda text: tuple(torch.Size(shape) for shape in _shapes(text)),
-        ],
-    ),
-    success="¡Correcto! Solo n cambia de un texto a otro.",
+    success="¡Correcto! Ya lees las formas sin ejecutar nada.",
+    traps={
+        hint: [SHAPES | {expression: shape} for shape in shapes]
+        for expression, hints in MISREAD.items()
+        for hint, shapes in hints.items()
+    },
+    rights=[
+        SHAPES,
+        {e: s if s == "error" else torch.Size(s) for e, s in SHAPES.items()},
+    ],
 )
+def _shapes(answer):
+    expect(
+        isinstance(answer, dict) and set(answer) == set(SHAPES),
+        "Deja el diccionario como estaba, con sus siete expresiones, y "
+        "cambia solo los puntos suspensivos.",
+    )
+    for expression, value in answer.items():
+        if value is ...:
+            continue
+        ours, hints = _said_shape(value), MISREAD[expression].items()
+        diagnose(
+            ours,
+            SHAPES[expression],
+            {hint: ours for hint, wrong in hints if ours in wrong},
+            f"{expression} no da {ours}.",
+            "Escribe debajo de cada nombre lo que mide, y ve dimensión por "
+            "dimensión: ¿de dónde sale cada una?",
+        )
+    if any(value is ... for value in answer.values()):
+        raise Pending
 
 
 # 02.2
 
 
-def _weights(config) -> int:
-    """Los del modelo construido sin memoria, en el dispositivo «meta»."""
-    from transformers import AutoModelForCausalLM
+def _sizes(config):
+    """Los pesos de fuera de las capas y los de una, de modelos construidos en
+    el dispositivo «meta»."""
+    from transformers import LlamaForCausalLM
 
-    with torch.device("meta"):
-        shell = AutoModelForCausalLM.from_config(config)
-    return sum(p.numel() for p in shell.parameters())
-
-
-def _count(**changes):
-    """Una respuesta de 02.2, con una cosa cambiada."""
-    use = dict(bias=1, out_bias=0, mlp=3, norms=2, final=1, head=None, kv=None)
-    use |= dict(embed=1, layers=None, square=0, mlp_bias=0) | changes
-
-    def count(config):
-        d, V, inner = (
-            config.hidden_size,
-            config.vocab_size,
-            config.intermediate_size,
-        )
-        heads = config.num_attention_heads
-        kv = d // heads * (use["kv"] and heads or config.num_key_value_heads)
-        layer = 2 * d * d + 2 * d * (d if use["square"] else kv)
-        layer += use["bias"] * (d + 2 * kv) + use["out_bias"] * d
-        layer += use["mlp"] * d * inner + use["norms"] * d
-        layer += use["mlp_bias"] * (2 * inner + d)
-        head = not config.tie_word_embeddings
-        head = head if use["head"] is None else use["head"]
-        times = use["layers"] or config.num_hidden_layers
-        return (use["embed"] + head) * V * d + times * layer + use["final"] * d
-
-    return count
+    counted = []
+    for layers in (0, 1):
+        changed = config.to_dict() | {"num_hidden_layers": layers}
+        with torch.device("meta"):
+            shell = LlamaForCausalLM(type(config)(**changed))
+        counted.append(sum(p.numel() for p in shell.parameters()))
+    return counted[0], counted[1] - counted[0]
 
 
-def _count_table(config):
-    d, inner = config.hidden_size, config.intermediate_size
-    kv = d * config.num_key_value_heads // config.num_attention_heads
-    shapes = [(d, d), (d,), *[(kv, d), (kv,)] * 2, (d, d)]
-    shapes += [(inner, d)] * 3 + [(d,)] * 2
-    shapes *= config.num_hidden_layers
-    shapes += [(config.vocab_size, d)] * (2 - config.tie_word_embeddings)
-    return sum(torch.Size(shape).numel() for shape in [*shapes, (d,)])
+def _built(config, budget) -> int:
+    outside, layer = _sizes(config)
+    return sum(outside + layer * (i + 1) <= budget for i in range(300))
+
+
+def _budgets():
+    """Justo lo que mide un modelo, y un peso menos."""
+    from transformers import LlamaConfig
+
+    names = "hidden_size num_attention_heads num_key_value_heads "
+    names += "intermediate_size vocab_size tie_word_embeddings"
+    for *values, layers in (
+        (8, 4, 2, 8, 50, False, 150),
+        (8, 4, 2, 8, 50, True, 190),
+        (16, 2, 2, 12, 31, False, 90),
+        (24, 6, 1, 40, 97, True, 1),
+        (2048, 32, 8, 8192, 128_256, True, 16),
+    ):
+        given = dict(zip(names.split(), values))
+        config = LlamaConfig(**given, num_hidden_layers=3)
+        outside, layer = _sizes(config)
+        yield config, outside + layers * layer
+        yield config, outside + layers * layer - 1
+    yield config, outside + 3 * layer // 2
+    yield config, outside // 2
+
+
+def _fit(
+    bias=0, mlp=3, norms=2, final=1, head=None, embed=1, square=2, pair=2,
+    kv=lambda c: c.num_key_value_heads, low=0, most=INF,
+    edge=lambda rest, layer: rest // layer,
+):  # fmt: skip
+    """Una respuesta de 02.2; sus opciones la estropean."""
+
+    def fit(config, budget):
+        d, inner = config.hidden_size, config.intermediate_size
+        side = d // config.num_attention_heads * kv(config)
+        layer = square * d * d + pair * d * side + mlp * d * inner + norms * d
+        layer += [0, d + 2 * side, 2 * d + 2 * side][bias]
+        own = not config.tie_word_embeddings if head is None else head
+        rest = budget - (embed + own) * config.vocab_size * d - final * d
+        return min(max(low, edge(rest, layer)), most)
+
+    return fit
+
+
+NEGATIVE = "Sale un número negativo de capas. Si no cabe ni una, son 0."
+
+
+def _counted(value, *_) -> int:
+    layers = as_int(
+        value, "layers_that_fit tiene que devolver un número entero."
+    )
+    expect(layers >= 0, NEGATIVE)
+    return layers
+
+
+def _one_by_one(config, budget):
+    d, side = config.hidden_size, config.head_dim * config.num_key_value_heads
+    layer = 2 * (d + side + 1) * d + 3 * d * config.intermediate_size
+    budget -= d * (1 + config.vocab_size * (2 - config.tie_word_embeddings))
+    return len(range(layer, budget + 1, layer))
 
 
 exercise(
     "02.2",
     Part(
-        lambda: [
-            (tiny_config(),),
-            (tiny_config(tie_word_embeddings=True),),
-            (tiny_config(num_key_value_heads=6),),
-            (tiny_config(num_key_value_heads=1, num_hidden_layers=5),),
-            (load_config(DEFAULT_MODEL),),
-        ],
-        truth=_weights,
-        read=lambda value, config: as_int(
-            value, "count_parameters tiene que devolver un número entero."
-        ),
+        _budgets,
+        truth=_built,
+        read=_counted,
         without=("Module.__init__",),
-        said=lambda ours, right, config: (
-            f"Con {config.num_hidden_layers} capas, "
-            f"{config.num_key_value_heads} cabezas de k y v y las matrices "
-            f"{'' if config.tie_word_embeddings else 'sin '}compartir, te "
-            f"desvías en {ours - right:+d} pesos."
+        said=lambda ours, right, config, budget: (
+            f"Con d = {config.hidden_size}, V = {config.vocab_size}, "
+            f"{config.num_key_value_heads} cabezas de k y v, lm_head "
+            f"{'compartida' if config.tie_word_embeddings else 'aparte'} y "
+            f"{budget} pesos, caben {right} capas y dices {ours}."
         ),
         traps={
-            "Faltan los sesgos de q, k y v.": _count(bias=0),
-            "o_proj no lleva sesgo: mírala en print(model).": _count(
-                out_bias=1
+            "Ninguna matriz lleva sesgo: los de q, k y v son cosa de Qwen, y "
+            "o_proj no lo tiene ni en Qwen.": [_fit(bias=1), _fit(bias=2)],
+            "En el MLP hay tres matrices, no dos: gate, up y down.": (
+                _fit(mlp=2)
             ),
-            "En el MLP hay tres matrices, no dos: cuéntalas en "
-            "print(model).": _count(mlp=2),
-            "Las matrices del MLP no llevan sesgo: míralas en "
-            "print(model).": _count(mlp_bias=1),
             "Cada capa tiene dos normas: la de antes de la atención y la de "
-            "antes del MLP.": [_count(norms=1), _count(norms=0)],
-            "Después de la última capa queda una norma más.": _count(final=0),
+            "antes del MLP.": [_fit(norms=n) for n in (0, 1, 3)],
+            "Después de la última capa queda una norma más, que también se "
+            "descuenta del presupuesto.": _fit(final=0),
             "Cuentas lm_head aunque se comparta con el embedding: es la misma "
-            "matriz.": _count(head=1),
-            "Falta lm_head cuando no se comparte con el embedding.": _count(
-                head=0
+            "matriz.": _fit(head=1),
+            "Falta lm_head cuando no se comparte con el embedding.": (
+                _fit(head=0)
             ),
             "Hay menos cabezas de k y v que de q: sus matrices son más "
-            "estrechas.": [_count(kv=1), _count(square=1)],
-            "Faltan los embeddings, que también son pesos.": _count(embed=0),
-            "Cuentas una sola capa, y la configuración dice cuántas hay.": _count(
-                layers=1
-            ),
-            "Es siempre el mismo número: lee la configuración que llega.": [
-                lambda config: 630_167_424,
-                lambda config: 494_032_768,
+            "estrechas.": _fit(kv=lambda c: c.num_attention_heads),
+            "Lo que mide cada cabeza es d entre las cabezas de q: k y v miden "
+            "eso por las suyas.": _fit(kv=lambda c: 1),
+            "Repartes todo el presupuesto entre las capas, y los embeddings "
+            "van aparte: se gastan aunque haya una sola.": [
+                _fit(embed=0, head=0, final=0),
+                _fit(embed=0),
+            ],
+            NEGATIVE: [
+                _fit(low=-INF),
+                _fit(low=-INF, edge=lambda rest, layer: int(rest / layer)),
+            ],
+            "Falla el borde: la última capa tiene que caber entera, y si mide "
+            "justo lo que queda, cabe.": [
+                _fit(edge=lambda rest, layer: -(-rest // layer)),
+                _fit(edge=lambda rest, layer: rest // layer + 1),
+                _fit(edge=lambda rest, layer: (rest - 1) // layer),
+                _fit(edge=lambda rest, layer: round(rest / layer)),
+            ],
+            "En la atención hay cuatro matrices: q, k, v y o_proj.": [
+                _fit(square=1),
+                _fit(pair=1),
+            ],
+            "No pasas de las capas que dice la configuración, y aquí son la "
+            "incógnita: solo manda el presupuesto.": [
+                _fit(most=3),
+                _fit(low=3, most=3),
             ],
         },
-        otherwise="Compara por partes con print(model): embeddings, atención, "
-        "MLP, normas y lm_head. Empieza por una sola capa.",
-        rights=[_count(), _count_table],
+        otherwise="Cuenta aparte lo que mide una capa y lo que hay fuera de "
+        "ellas, y compáralo con un modelo diminuto hecho en «meta».",
+        rights=[_fit(), _one_by_one],
     ),
-    success="¡Correcto! Ni un peso de más ni de menos.",
+    success="¡Correcto! Ni una capa de más, ni un peso desaprovechado.",
 )
 
 
 # 02.3
 
-
-class _SeesEverything(torch.nn.Module):
-    """Un «modelo» sin máscara. Al subir un id en 16, cada posición cambia a
-    su manera: hacia arriba, hacia abajo, en dos logits que se compensan, en
-    muchos y poquísimo… Así solo acierta quien mira el mayor cambio, en valor
-    absoluto, sobre todo el vocabulario."""
-
-    def __init__(self):
-        super().__init__()
-        shift = torch.zeros(8, 97)
-        shift[0, 96] = 0.05
-        shift[1, 0] = -0.05
-        shift[2, [7, 9]] = torch.tensor([0.02, -0.02])
-        shift[3] = 4e-4  # en todos, y en ninguno llega
-        shift[3, 5] = -7e-4
-        shift[4, 90] = 2e-3
-        shift[5, 7] = 1e-6
-        shift[6, 10:30] = 0.09
-        shift[7] = 5e-3
-        self.shift = shift / 16
-
-    def forward(self, input_ids=None, **_):
-        from transformers.modeling_outputs import CausalLMOutput
-
-        total = input_ids.sum().float()
-        return CausalLMOutput(logits=(total * self.shift)[None])
+V = 97
+WORDS, SIGNS = uniform(V, V, seed=2), uniform(V, V, seed=3).sign()
+# Una fuga en un solo logit, que crece con el id.
+ONLY = torch.arange(V)[:, None] / 100 * (torch.arange(V) == 60)
+SIZES = uniform(999, seed=4).abs() + 1
 
 
-def _gap(model, ids, position, new_id):
-    other = ids.clone()
-    other[0, position] = new_id
-    with torch.no_grad():
-        return (model(ids).logits - model(other).logits)[0]  # [n, V]
+def _toy(leak=WORDS, sees=lambda i, j, n: i < j, window=999):
+    """Un modelo de mentira: cada posición mezcla lo que ve en su ventana con
+    una fuga, `leak`, de las posteriores que dice `sees`."""
+
+    def model(input_ids):
+        n = input_ids.shape[1]
+        j = torch.arange(n)
+        i = j[:, None]
+        seen = (i >= j) & (i - j < window)  # [n, n]
+        logits = (seen / (1 + i - j).clamp_min(1)) @ WORDS[input_ids]
+        shares = (i < j) & sees(i, j, n)
+        logits = logits + (shares * SIZES[:n]) @ leak[input_ids]
+        return SimpleNamespace(logits=logits)  # [1, n, V]
+
+    return model
 
 
-def _where(measure, least=1e-3):
-    """Una respuesta de 02.3: dónde pasa `measure(cambios)` de `least`."""
+GOOD = {
+    "es causal": _toy(0 * WORDS),
+    "es causal y solo mira las tres últimas": _toy(0 * WORDS, window=3),
+    "es causal, con un redondeo de una millonésima": _toy(SIGNS * 3e-7),
+}
+EVERYONE = (
+    "Cambia un token en una copia y compara las filas de delante, antes y "
+    "después: en este cambian todas. ¿Llegan a tu assert?"
+)
+NEXT = (
+    "Compara también la fila que está justo delante del token que cambias: "
+    "es la única que se entera."
+)
+FAR = (
+    "Cambia también tokens del final, y mira todas las filas de delante, no "
+    "solo las vecinas: esta fuga salta ocho posiciones."
+)
+LAST = (
+    "Cambias tokens de en medio, y esta fuga sale del último. Prueba con "
+    "todas las posiciones, una a una."
+)
+PREFIX = (
+    "Cambias solo tokens del final, y esta fuga está entre los primeros. "
+    "Prueba con todas las posiciones, una a una."
+)
+FEW = (
+    "Miras una parte de los logits, o cuál gana, y aquí cambian solo unos "
+    "pocos. Compáralos todos."
+)
+ONE = (
+    "Se mueve un solo logit, hacia un lado: no se ve si promedias, si no "
+    "tomas el valor absoluto o si miras cuál gana. Mira el mayor cambio."
+)
+SMALL = (
+    "Tu tolerancia es demasiado grande: una fuga de 0,01 es pequeña y es de "
+    "verdad."
+)
+BAD = {
+    "no tiene máscara": (EVERYONE, _toy()),
+    "ve el token siguiente": (NEXT, _toy(sees=lambda i, j, n: j == i + 1)),
+    "ve lo que está a ocho o más": (FAR, _toy(sees=lambda i, j, n: j > i + 7)),
+    "ve el último token": (LAST, _toy(sees=lambda i, j, n: j == n - 1)),
+    "deja que los cuatro primeros se vean": (
+        PREFIX,
+        _toy(sees=lambda i, j, n: j < 4),
+    ),
+    "no tiene máscara en dos logits": (FEW, _toy(torch.eye(V) * 2)),
+    "no tiene máscara en un logit, que sube": (ONE, _toy(ONLY)),
+    "no tiene máscara en un logit, que baja": (ONE, _toy(-ONLY)),
+    "ve una centésima del futuro": (SMALL, _toy(SIGNS * 5e-3)),
+}
+OTHER_WAY = (
+    "Solo tienen que quedar igual las filas de delante, y un redondeo de una "
+    "millonésima no es una fuga; de las demás filas, no digas nada."
+)
+JUDGED = GOOD | {name: model for name, (_, model) in BAD.items()}
 
-    def changed(*case):
-        return (measure(_gap(*case)) > least).nonzero().flatten().tolist()
 
-    return changed
+VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, OTHER_WAY)
 
 
-def _changed_loop(model, ids, position, new_id):
-    gap = _gap(model, ids, position, new_id)
-    return {
-        i for i, row in enumerate(gap.tolist()) if max(map(abs, row)) > 1e-3
-    }
+def _judged(answer) -> list[str]:
+    """Lo que dice la prueba de cada modelo."""
+
+    def judged(name):
+        def model(input_ids):
+            return JUDGED[name](input_ids)
+
+        return put_to_test(answer, model)
+
+    return [judged(name) for name in JUDGED]
 
 
-_changed = _where(lambda gap: gap.abs().amax(-1))
+def _first_wrong(ours, right):
+    """El primer modelo mal juzgado y lo que se ha dicho de él."""
+    pairs = zip(JUDGED, ours, right)
+    return next((name, said) for name, said, good in pairs if said != good)
 
 
-def _positions(answer, *case) -> list[int]:
-    expect(
-        isinstance(answer, list | tuple | set),
-        "Devuelve una lista de posiciones (números enteros).",
-    )
-    expect(
-        not any(isinstance(i, bool) for i in answer),
-        "Has devuelto sí o no por posición; se piden los índices.",
-    )
-    whole = "Las posiciones tienen que ser números enteros."
-    return sorted(as_int(i, whole) for i in answer)
+def _judged_said(ours, right) -> str:
+    name, said = _first_wrong(ours, right)
+    if said == "devuelve":
+        return "Tu prueba devuelve False."
+    return f"{'Rechaza' if name in GOOD else 'Deja pasar'} uno que {name}."
+
+
+def _judged_hint(ours, right) -> str:
+    name, said = _first_wrong(ours, right)
+    return VERDICT["otherwise"](said, None, name)
+
+
+def _test(
+    n=12,
+    places=range(1, 12),
+    rows=lambda gap, p: gap[:p],
+    size=lambda gap: gap.abs().max(),
+    least=1e-4,
+):
+    """Una respuesta de 02.3; sus opciones la hacen ciega."""
+
+    def test_causal(model):
+        ids = torch.arange(3, 3 + n)[None]
+        before = model(ids).logits[0]
+        for p in places:
+            other = ids.clone()
+            other[0, p] = 90 - 5 * p
+            gap = rows(before - model(other).logits[0], p)
+            assert size(gap) <= least
+
+    return test_causal
+
+
+def _by_prefixes(model):
+    ids = random_ids(20)
+    whole = model(ids).logits
+    for n in range(1, 20):
+        part = model(input_ids=ids[:, :n]).logits
+        assert torch.allclose(whole[:, :n], part, rtol=0, atol=1e-3)
 
 
 exercise(
     "02.3",
     Part(
-        lambda: [
-            (tiny_model(), random_ids(9), 4, 11),
-            (tiny_model(), random_ids(7, 1), 6, 12),
-            (tiny_model(1), random_ids(5, 2), 0, 13),
-            (
-                _SeesEverything(),
-                torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]]),
-                3,
-                17,
-            ),
-        ],
-        truth=_changed,
-        read=_positions,
-        said=lambda ours, right, model, ids, position, new_id: (
-            f"Al cambiar la posición {position} de {ids.shape[1]}"
-            + " (modelo sin máscara)" * isinstance(model, _SeesEverything)
-            + f", cambian los logits de {right} y tú dices {ours}."
-        ),
+        [()],
+        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
+        observe=_judged,
+        said=_judged_said,
+        otherwise=_judged_hint,
         traps={
-            "Supones la máscara en vez de medir: hay modelos que no la "
-            "tienen.": lambda m, ids, p, new: list(range(p, ids.shape[1])),
-            "Solo cuentas la posición cambiada: ¿y las que la ven?": (
-                lambda m, ids, p, new: [p]
-            ),
-            "No encuentras ningún cambio. ¿Comparas dos salidas distintas?": (
-                lambda m, ids, p, new: []
-            ),
-            "Son justo las que no cambian.": lambda m, ids, p, new: [
-                i
-                for i in range(ids.shape[1])
-                if i not in _changed(m, ids, p, new)
+            EVERYONE: [lambda model: model(random_ids(12)), _test(places=())],
+            NEXT: _test(rows=lambda gap, p: gap[: max(p - 1, 1)], places=[5]),
+            FAR: [
+                _test(rows=lambda gap, p: gap[p - 1 : p]),
+                _test(n=8, places=range(1, 8)),
+                _test(places=[4, 5]),
             ],
-            "Las posiciones se cuentan desde 0.": lambda *case: [
-                i + 1 for i in _changed(*case)
+            LAST: _test(places=range(1, 11)),
+            PREFIX: [_test(places=[11]), _test(places=range(6, 12))],
+            FEW: [
+                _test(rows=lambda gap, p: gap[:p, :1]),
+                _test(rows=lambda gap, p: gap[:p].sum(-1)),
             ],
-            "Miras el mayor cambio con su signo, y un logit también puede "
-            "moverse hacia el otro lado.": [
-                _where(lambda gap: gap.amax(-1)),
-                _where(lambda gap: (-gap).amax(-1)),
+            ONE: [
+                _test(size=lambda gap: gap.max()),
+                _test(size=lambda gap: -gap.min()),
+                _test(size=lambda gap: gap.abs().mean(), least=0.02),
             ],
-            "Sumas los cambios de todos los logits antes de comparar, y unos "
-            "se compensan con otros.": [
-                _where(lambda gap: gap.sum(-1).abs()),
-                _where(lambda gap: gap.sum(-1)),
-            ],
-            "Juntas los cambios de todos los logits: muchos muy pequeños pasan "
-            "del límite sin que ninguno llegue. Mira el mayor.": [
-                _where(lambda gap: gap.norm(dim=-1)),
-                _where(lambda gap: gap.amax(-1) - gap.amin(-1)),
-                _where(lambda gap: gap.abs().sum(-1)),
-            ],
-            "Haces la media de los cambios, y un solo logit que se mueve se "
-            "diluye entre todos. Mira el mayor.": [
-                _where(lambda gap: gap.abs().mean(-1)),
-                _where(lambda gap: gap.pow(2).mean(-1)),
-                _where(lambda gap: gap.pow(2).mean(-1).sqrt()),
-                _where(lambda gap: gap.abs().median(-1).values),
-            ],
-            "Solo miras un logit, y puede ser otro el que cambia.": [
-                _where(lambda gap: gap[:, 0].abs()),
-                _where(lambda gap: gap[:, -1].abs()),
-            ],
-            "Cuentas cualquier diferencia, y las hay de puro redondeo: se "
-            "pide más de 0,001.": _where(lambda gap: gap.abs().amax(-1), 0),
-            "Tu límite es demasiado grande: se pide más de 0,001.": [
-                _where(lambda gap: gap.abs().amax(-1), 0.1),
-                _where(lambda gap: gap.abs().amax(-1), 0.01),
+            SMALL: [_test(least=0.1), _test(least=0.02)],
+            OTHER_WAY: [
+                _test(least=0),
+                _test(rows=lambda gap, p: gap),
+                _test(rows=lambda gap, p: gap[: p + 1]),
             ],
         },
-        otherwise="Compara los logits de todas las posiciones, de antes y de "
-        "después, e imprime el mayor cambio de cada una.",
-        rights=[
-            _changed,
-            _changed_loop,
-            _where(lambda gap: torch.maximum(gap.amax(-1), -gap.amin(-1))),
-            lambda *case: tuple(_changed(*case)),
-        ],
+        rights=[_test(), _by_prefixes],
     ),
-    success="¡Correcto! Con máscara, el pasado no se entera del futuro.",
+    success="¡Correcto! Tu prueba acepta tres modelos y caza nueve fugas.",
 )
 
 
 # 02.4
 
 
-def _attention(**changes):
-    """Una respuesta de 02.4, con una cosa cambiada."""
-    use = dict(mask="future", fill=-INF, size=None, dim=-1, turns=False)
-    use |= dict(after=False, weights=False) | changes
+def _attention(
+    hide=lambda far, window: (far < 0) | (far >= window),
+    fill=-INF, size=None, dim=-1, turns=False, after=False,
+):  # fmt: skip
+    """Una respuesta de 02.4; sus opciones la estropean. `hide` dice qué tapa,
+    según lo lejos que queda cada columna de su fila."""
 
-    def attention(q, k, v):
+    def attention(q, k, v, window):
         repeat, n, s = q.shape[1] // k.shape[1], q.shape[2], q.shape[3]
-        if use["turns"]:
+        if turns:
             k, v = k.repeat(1, repeat, 1, 1), v.repeat(1, repeat, 1, 1)
         else:
             k, v = (t.repeat_interleave(repeat, dim=1) for t in (k, v))
-        scale = s**0.5 if use["size"] is None else use["size"](q)
+        scale = s**0.5 if size is None else size(q)
         scores = q @ k.transpose(-1, -2) / scale  # [1, h, n, n]
-        ones = torch.ones(n, n, dtype=torch.bool)
-        hidden = {
-            "future": ones.triu(1),
-            "diagonal": ones.triu(0),
-            "past": ones.tril(-1),
-            "none": ~ones,
-        }[use["mask"]]
-        if use["after"]:
+        far = torch.arange(n)[:, None] - torch.arange(n)
+        hidden = hide(far, window)
+        if after:
             return scores.softmax(-1).masked_fill(hidden, 0) @ v
-        shares = scores.masked_fill(hidden, use["fill"]).softmax(use["dim"])
-        return shares if use["weights"] else shares @ v
+        shares = scores.masked_fill(hidden, fill).softmax(dim)
+        return shares @ v
 
     return attention
 
 
-def _attention_einsum(q, k, v):
-    repeat, n = q.shape[1] // k.shape[1], q.shape[2]
-    q = q.unflatten(1, (-1, repeat))  # [1, g, h / g, n, s]
-    scores = torch.einsum("bgrns,bgms->bgrnm", q, k) * q.shape[-1] ** -0.5
-    scores = scores + torch.full((n, n), -INF).triu(1)
-    return torch.einsum("bgrnm,bgms->bgrns", scores.softmax(-1), v).flatten(
-        1, 2
-    )
-
-
-def _attention_loop(q, k, v):
+def _attention_loop(q, k, v, window):
     out = torch.zeros_like(q)
     for head in range(q.shape[1]):
         group = head // (q.shape[1] // k.shape[1])
         for i in range(q.shape[2]):
-            seen = k[0, group, : i + 1] @ q[0, head, i] / q.shape[3] ** 0.5
-            out[0, head, i] = seen.softmax(0) @ v[0, group, : i + 1]
+            near = slice(max(0, i - window + 1), i + 1)
+            seen = k[0, group, near] @ q[0, head, i] / q.shape[3] ** 0.5
+            out[0, head, i] = seen.softmax(0) @ v[0, group, near]
     return out
 
 
@@ -415,35 +521,23 @@ def _heads():
     def draw(*shape):
         return torch.randn(shape, generator=generator)
 
-    for heads, groups, n, size, loud in (
-        (1, 1, 4, 8, 1),
-        (4, 4, 6, 16, 1),
-        (6, 2, 5, 8, 1),
-        (2, 2, 5, 8, 300),
+    for heads, groups, n, size, window, loud in (
+        (1, 1, 4, 8, 2, 1),
+        (4, 4, 6, 16, 4, 1),
+        (6, 2, 7, 8, 3, 1),
+        (2, 1, 5, 8, 9, 1),
+        (2, 2, 5, 8, 1, 1),
+        (2, 2, 5, 8, 2, 300),
     ):
-        q = loud * draw(1, heads, n, size)
-        yield q, draw(1, groups, n, size), draw(1, groups, n, size)
+        q, k = loud * draw(1, heads, n, size), draw(1, groups, n, size)
+        yield q, k, draw(1, groups, n, size), window
 
 
-def _row(ours, right, q, k, v) -> str:
-    """La primera posición que no coincide, y qué mirar en ella."""
-    gaps = (ours - right).abs().amax((0, 1, 3))  # [n]
-    bad = int((gaps > 1e-3).nonzero()[0])
-    if bad == 0:
-        return (
-            "Ya falla la primera posición, que solo se ve a sí misma: su "
-            "salida tiene que ser su propia v. ¿Cuál es la de cada cabeza?"
-        )
-    return (
-        f"La primera que falla es la {bad}. Imprime sus pesos: ¿suman 1? ¿Y "
-        "cuánto valía, antes del softmax, la puntuación de cada una?"
-    )
-
-
-def _sdpa(q, k, v):
-    repeat = q.shape[1] // k.shape[1]
+def _sdpa(q, k, v, window):
+    repeat, n = q.shape[1] // k.shape[1], q.shape[2]
     k, v = (t.repeat_interleave(repeat, 1) for t in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    near = torch.ones(n, n, dtype=torch.bool).tril().triu(1 - window)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=near)
 
 
 exercise(
@@ -453,167 +547,265 @@ exercise(
         truth=_sdpa,
         near=1e-3,
         without=("scaled_dot_product_attention",),
-        what="Lo que devuelve causal_attention",
-        said="Con {0.shape[1]} cabezas de q, {1.shape[1]} de k y v y n = "
-        "{0.shape[2]}, no coincide con la de la biblioteca.",
+        what="Lo que devuelve windowed_attention",
+        said="Con {0.shape[1]} cabezas de q, {1.shape[1]} de k y v, n = "
+        "{0.shape[2]} y una ventana de {3}, no coincide con la de la "
+        "biblioteca.",
         traps={
-            "No hay máscara: cada posición está mirando también a las que "
-            "vienen después.": _attention(mask="none"),
-            "Falta dividir por la raíz del tamaño de la cabeza, antes del "
-            "softmax.": _attention(size=lambda q: 1),
-            "Multiplicas por la raíz del tamaño de la cabeza, y se divide.": (
-                _attention(size=lambda q: q.shape[3] ** -0.5)
+            "Cada posición cuenta en su ventana, y dejas una de más: mira "
+            "cuántos pesos no son 0 en la última fila.": _attention(
+                lambda far, window: (far < 0) | (far > window)
             ),
-            "Todas las cabezas de q usan la primera de k y v.": (
-                lambda q, k, v: _attention()(q, k[:, :1], v[:, :1])
+            "Cada posición cuenta en su ventana, y dejas una de menos: con "
+            "una ventana de 1 no queda ninguna.": _attention(
+                lambda far, window: (far < 0) | (far >= window - 1)
             ),
-            "Divides por el tamaño de la cabeza, y es por su raíz.": (
-                _attention(size=lambda q: q.shape[3])
+            "Falta la máscara causal: cada posición ve también las que vienen "
+            "después.": [
+                _attention(lambda far, window: far >= window),
+                _attention(lambda far, window: far.abs() >= window),
+                _attention(lambda far, window: far.abs() > window // 2),
+                _attention(lambda far, window: far > len(far)),
+            ],
+            "No usas la ventana: cada posición ve todo su pasado.": (
+                _attention(lambda far, window: far < 0)
             ),
-            "La raíz es la del tamaño de cada cabeza; la tuya cuenta otra "
-            "cosa.": [
-                _attention(size=lambda q: q.shape[2] ** 0.5),
+            "Tu ventana está al otro lado: cada posición ve las que vienen "
+            "después. Dale la vuelta.": [
+                _attention(lambda far, window: (far > 0) | (far <= -window)),
+                _attention(lambda far, window: far <= -window),
+            ],
+            "Partes el texto en bloques, y la ventana se desliza: cada "
+            "posición tiene la suya, que acaba en ella.": _attention(
+                lambda far, window: (far < 0) | (far > far[:, :1] % window)
+            ),
+            "Tu máscara tapa también la diagonal, y cada posición se ve a sí "
+            "misma. La primera fila se queda sin nadie: ahí nace el NaN.": (
+                _attention(lambda far, window: (far <= 0) | (far >= window))
+            ),
+            "Antes del softmax se divide por la raíz de lo que mide una cabeza, "
+            "s: ni por s, ni por otra cosa.": [
+                _attention(size=lambda q: 1),
+                _attention(size=lambda q: q.shape[3]),
                 _attention(size=lambda q: (q.shape[1] * q.shape[3]) ** 0.5),
             ],
             "Repartes mal las cabezas: las primeras de q comparten la primera "
             "de k y v, no se turnan. ¿repeat o repeat_interleave?": (
                 _attention(turns=True)
             ),
-            "Tapas el futuro después del softmax: las filas ya no suman 1.": (
+            "Tapas después del softmax: las filas ya no suman 1.": (
                 _attention(after=True)
             ),
             "Haces el softmax por columnas: son las filas las que tienen que "
             "sumar 1.": _attention(dim=-2),
-            "Tu máscara tapa también la diagonal, y cada posición se ve a sí "
-            "misma. La primera fila se queda sin nadie: ahí nace el NaN.": (
-                _attention(mask="diagonal")
-            ),
-            "Tapas el pasado y dejas ver el futuro: dale la vuelta a la "
-            "máscara.": _attention(mask="past"),
             "Lo tapado lleva un 0 antes del softmax, y e⁰ es 1: sigue "
             "contando. Imprime los pesos.": _attention(fill=0.0),
             "Tapas con un número corriente, y si las puntuaciones son grandes "
-            "se queda corto. Lo que nunca cuenta es −∞.": [
-                _attention(fill=-20.0),
-                _attention(fill=-100.0),
-            ],
-            "No mezclas nada: eso son los vectores v.": (
-                lambda q, k, v: v.repeat_interleave(
-                    q.shape[1] // v.shape[1], 1
-                )
+            "se queda corto. Lo que nunca cuenta es −∞.": _attention(
+                fill=-100.0
             ),
         },
-        otherwise=_row,
-        rights=[_attention(), _attention_einsum, _attention_loop],
+        otherwise="Compara fila a fila: la primera solo se ve a sí misma. En la "
+        "que falle, imprime los pesos: ¿suman 1? ¿Cuáles no son 0?",
+        rights=[_attention(), _attention_loop],
     ),
-    success="¡Correcto! Igual que la de la biblioteca.",
+    success="¡Correcto! Igual que la de la biblioteca, con cualquier ventana.",
 )
 
 
 # 02.5
 
 
-def _seen_by_head(last_logits, model, ids):
-    """Los logits que da y cuántas posiciones ha visto `lm_head`."""
-    seen = []
-    hook = model.lm_head.register_forward_pre_hook(
-        lambda module, inputs: seen.append(inputs[0].numel())
+def _winners(model, ids) -> list[int]:
+    """El token que gana en cada estado, del embedding a la salida."""
+    with torch.no_grad():
+        output = model(ids, output_hidden_states=True, logits_to_keep=1)
+        states = torch.stack([h[0, -1] for h in output.hidden_states[:-1]])
+        early = model.lm_head(model.model.norm(states))
+    return torch.cat([early, output.logits[0]]).argmax(-1).tolist()
+
+
+def _after(found, last) -> int:
+    """Desde dónde es ya siempre `last`."""
+    return max((i + 1 for i, t in enumerate(found) if t != last), default=0)
+
+
+def _settled(model, ids) -> int:
+    found = _winners(model, ids)
+    return _after(found, found[-1])
+
+
+def _settles(
+    norm=range(6),
+    at=lambda rows: rows[:, -1],
+    pick=lambda found: _after(found, found[-1]),
+):
+    """Una respuesta de 02.5; sus opciones la estropean."""
+
+    def settles(model, ids):
+        seen = model(ids, output_hidden_states=True).hidden_states
+        rows = torch.cat(seen)  # [capas + 1, n, d]
+        for i in norm:
+            rows[i] = model.model.norm(rows[i])
+        return pick(model.lm_head(at(rows)).argmax(-1).tolist())
+
+    return settles
+
+
+def _twice(model, ids):
+    """Con una norma de más, y el ganador de verdad: puede no llegar nunca."""
+    last = model(ids).logits[0, -1].argmax()
+    return _settles(range(7), pick=lambda found: _after(found, last))(
+        model, ids
     )
+
+
+def _settles_backwards(model, ids):
+    *states, last = model(ids, output_hidden_states=True).hidden_states
+    winner = model(ids).logits[0, -1].argmax()
+    for layer in reversed(range(len(states))):
+        row = model.model.norm(states[layer])[0, -1]
+        if model.lm_head(row).argmax() != winner:
+            return torch.tensor(layer + 1)
+    return 0
+
+
+@cache
+def _deep(seed):
+    return random_model(tiny_config(num_hidden_layers=6), seed)
+
+
+NOTHING = (
+    "Devuelve None: o falta el return, o ninguna capa coincide con el ganador. "
+    "¿Pasa el último estado dos veces por la norma? Compáralo con los logits."
+)
+
+
+def _layer_of(settles, model, ids) -> int:
     try:
-        with torch.no_grad():
-            ours = call(last_logits, model, ids)
-    finally:
-        hook.remove()
-    ours = tensor(ours, [1, model.config.vocab_size], "last_logits")
-    return ours, sum(seen) // model.config.hidden_size
+        layer = call(settles, model, ids)
+    except Hint as hint:
+        expect("devuelve None" not in str(hint), NOTHING)
+        raise
+    return as_int(layer, "Se pide el número de una capa, un entero.")
 
 
-def _hidden(model, ids):
-    return model.model(ids).last_hidden_state  # [1, n, d]
+SETTLES = Part(
+    lambda: [
+        (_deep(seed), random_ids(n, seed))
+        for seed, n in ((98, 8), (98, 5), (0, 1), (0, 8), (10, 5))
+    ],
+    truth=_settled,
+    observe=_layer_of,
+    said=lambda ours, right, *case: (
+        f"Los ganadores, de la capa 0 en adelante, son {_winners(*case)}, y "
+        f"dices {ours}."
+    ),
+    traps={
+        "Pasas dos veces por la norma final: el último de hidden_states ya la "
+        "trae. Compara tu última fila con model(ids).logits.": [
+            _settles(range(7)),
+            _twice,
+        ],
+        NOTHING: lambda *_: None,
+        "Falta la norma final, que va siempre delante de lm_head: sin ella no "
+        "se leen las capas de en medio.": _settles(()),
+        "Te vale la primera vez que gana, y luego puede perder: mira si sigue "
+        "ganando hasta el final.": _settles(
+            pick=lambda found: found.index(found[-1])
+        ),
+        "Paras en cuanto dos capas seguidas coinciden, y luego todavía "
+        "cambia. Empieza a mirar por el final.": _settles(
+            pick=lambda found: [
+                *map(operator.eq, found, found[1:]),
+                True,
+            ].index(True)
+        ),
+        "Das una capa menos. ¿Cuentas los embeddings, que son la 0, o das la "
+        "última que todavía no coincide?": [
+            _settles(pick=lambda found: _after(found[1:], found[-1])),
+            lambda *case: _settled(*case) - 1,
+        ],
+        "Cuentas cuántas lecturas lleva ganando, y se pide en cuál empieza.": [
+            lambda *case: len(_winners(*case)) - _settled(*case),
+        ],
+        "Solo cuenta la última posición, y tú miras otra o las juntas "
+        "todas.": [
+            _settles(at=lambda rows: rows[:, 0]),
+            _settles(at=lambda rows: rows.mean(1)),
+            _settles(at=lambda rows: rows),
+        ],
+    },
+    otherwise="Imprime el token que gana en cada capa, y vuelve desde el "
+    "final mientras sea el mismo.",
+    rights=[_settles(), _settles_backwards],
+)
+
+KNOWN = r"la capital de|the capital of|banco del parque|hola hola"
+COMMON = (
+    r"\b(el|la|los|las|un|una|de|del|al|en|y|que|con|por|se|mi|su|es|para|lo|"
+    r"no|hay|más|qué|cómo|me|te|si|ya|muy|luego|hoy|buenos)\b"
+)
+CHINESE = "[\u3400-\u9fff]"
+RULES = {  # pista: (qué tiene que cumplir el prompt, los que no lo cumplen)
+    "Tu prompt tiene que medir entre 12 y 200 caracteres.": (
+        lambda text: 12 <= len(text.strip()) <= 200,
+        ["Hoy es un", " " * 12, "Hoy es un día " * 20],
+    ),
+    "El chino lo tiene que poner el modelo: tu prompt va en español.": (
+        lambda text: not re.search(CHINESE, text),
+        ["Hoy comemos en 巴黎, que es"],
+    ),
+    "Ese prompt es de la unidad. Busca uno tuyo, que hable de otra cosa.": (
+        lambda text: not re.search(KNOWN, text, re.I),
+        ["La capital de Perú es", "El banco del parque está roto"],
+    ),
+    "No parece español: no lleva ninguna de sus palabras corrientes, como el, "
+    "la, de, que, un o en.": (
+        lambda text: re.search(COMMON, text, re.I),
+        ["Madrid Roma París"],
+    ),
+}
 
 
-def _last(model, ids):
-    return model.lm_head(_hidden(model, ids)[:, -1])
-
-
-def _before_norm(model, ids):
-    seen = []
-    hook = model.model.norm.register_forward_pre_hook(
-        lambda module, inputs: seen.append(inputs[0])
+def _through_chinese(text) -> bool:
+    """Si alguna capa lee chino y la última no; si no, la pista."""
+    text = like(text, "", "Tu prompt")
+    for hint, (fits, _) in RULES.items():
+        expect(fits(text), hint)
+    model, tokenizer = course_model()
+    ids = _winners(model, prompt_ids(model, tokenizer, text))
+    words = [tokenizer.decode([i]) for i in ids]
+    read = [i for i, word in enumerate(words) if re.search(CHINESE, word)]
+    some = read[:3] or (4, 8, 12, 18)
+    said = ", ".join(f"en la capa {i} gana {words[i]!r}" for i in some)
+    expect(
+        bool(read),
+        f"Ninguna capa lee chino: {said} y al final, {words[-1]!r}. Cambia "
+        "las últimas palabras y prueba otra vez.",
     )
-    model.model(ids)
-    hook.remove()
-    return model.lm_head(seen[0][:, -1])
+    expect(
+        read[-1] < len(words) - 1,
+        f"Lee chino, {said}, y también al final: {words[-1]!r}. Busca un "
+        "prompt en que la última capa vuelva al español.",
+    )
+    return True
 
 
 exercise(
     "02.5",
+    SETTLES,
     Part(
-        lambda: [
-            (tiny_model(), random_ids(6, 6)),
-            (tiny_model(1), random_ids(1, 1)),
-            (tiny_model(), random_ids(12, 12)),
-        ],
-        truth=lambda model, ids: (all_logits(model, ids)[:, -1], 1),
-        observe=_seen_by_head,
-        near=1e-3,
-        said="Con {1.shape[1]} tokens, lm_head ha visto {ours[1]} posición(es).",
-        traps={
-            "Los logits son los buenos, pero los has calculado todos y luego "
-            "te quedas con uno. Recorta los vectores antes de dárselos.": [
-                lambda model, ids: model(ids).logits[:, -1],
-                lambda model, ids: model.lm_head(_hidden(model, ids))[:, -1],
-                lambda model, ids: [
-                    model.lm_head(h) for h in _hidden(model, ids).unbind(1)
-                ][-1],
-            ],
-            "El resultado es bueno, pero no ha pasado por model.lm_head. "
-            "Llámalo como módulo: es quien cuenta las posiciones.": [
-                lambda model, ids: (
-                    _hidden(model, ids)[:, -1] @ model.lm_head.weight.T
-                ),
-                lambda model, ids: F.linear(
-                    _hidden(model, ids)[:, -1], model.lm_head.weight
-                ),
-            ],
-            "Has pasado dos veces por la norma final: last_hidden_state ya la "
-            "trae.": lambda model, ids: model.lm_head(
-                model.model.norm(_hidden(model, ids)[:, -1])
-            ),
-            "Parece que el modelo solo ha leído el último token. Se recortan "
-            "los vectores, no los ids.": [
-                lambda model, ids: _last(model, ids[:, -1:]),
-                lambda model, ids: model(ids[:, -1:]).logits[:, -1],
-            ],
-            "Son los de la primera posición.": (
-                lambda model, ids: model.lm_head(_hidden(model, ids)[:, 0])
-            ),
-            "Falta la norma final, entre la última capa y lm_head.": (
-                _before_norm
-            ),
-            "Te quedas una capa antes: hidden_states[-2] no es la salida de "
-            "la última.": lambda model, ids: model.lm_head(
-                model.model(ids, output_hidden_states=True).hidden_states[-2][
-                    :, -1
-                ]
-            ),
-            "Son probabilidades, y se piden logits.": [
-                lambda model, ids: _last(model, ids).softmax(-1),
-                lambda model, ids: _last(model, ids).log_softmax(-1),
-            ],
-            "Es la media de todas las posiciones, y se pide la última.": (
-                lambda model, ids: model.lm_head(_hidden(model, ids).mean(1))
-            ),
-        },
-        otherwise="Los números no son los de la última posición. Compáralos "
-        "con los de all_logits, fila a fila: ¿a cuál se parecen?",
+        [()],
+        truth=lambda: True,
+        observe=_through_chinese,
+        traps={hint: wrong for hint, (_, wrong) in RULES.items()},
         rights=[
-            _last,
-            lambda model, ids: model(ids, logits_to_keep=1).logits[:, -1],
-            lambda model, ids: model.lm_head(_hidden(model, ids)[0, [-1]]),
+            "Compré tomates, cebollas y",
+            "Cuando llegó la tormenta, los marineros",
         ],
     ),
-    success="¡Correcto! Y lm_head solo ha visto una posición.",
+    success="¡Correcto! Has visto al modelo cambiar de idea, y de idioma.",
 )
 
 
