@@ -1,4 +1,4 @@
-"""Etiquetas y bytes de los tokens, con los tres tokenizadores del curso."""
+"""Etiquetas y bytes de los tokens, con los tokenizadores del curso."""
 
 import unicodedata
 
@@ -20,6 +20,7 @@ from tokenatoken.tokens import (
 SMOLLM2 = load_tokenizer("smollm2")
 MINILM = load_tokenizer("minilm")
 QWEN = load_tokenizer()
+O200K = load_tokenizer("o200k")
 # Bytes que su vocabulario no tiene: los descarta en silencio.
 SMOLLM2_LACKS = {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}
 
@@ -35,6 +36,7 @@ def test_bytes_of_the_tokens_are_the_bytes_of_the_text(text):
     for tokenizer, expected in (
         (SMOLLM2, bytes(b for b in text.encode() if b not in SMOLLM2_LACKS)),
         (QWEN, unicodedata.normalize("NFC", text).encode()),
+        (O200K, text.encode()),
     ):
         raw = b"".join(
             token_bytes(tokenizer, i) for i in encode(tokenizer, text)
@@ -65,6 +67,7 @@ def test_shipped_tokenizers_keep_their_size():
     assert {n: len(load_tokenizer(n)) for n in TOKENIZERS} == {
         "smollm2": 49_152,
         "minilm": 30_522,
+        "o200k": 200_000,
     }
 
 

@@ -4,6 +4,7 @@ No sabe nada de muestreo ni de bucles de generación.
 """
 
 import json
+import lzma
 import os
 import platform
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -69,6 +71,7 @@ MODELS = {
 TOKENIZERS = {
     "smollm2": {},  # BPE de bytes
     "minilm": {"pad_token": "[PAD]", "unk_token": "[UNK]"},  # WordPiece (BERT)
+    "o200k": {},  # BPE de bytes, muchos idiomas (GPT-4o, gpt-oss)
 }
 
 
@@ -104,16 +107,24 @@ def load_model(name: str = DEFAULT_MODEL, device=None, dtype=None):
 
 def load_tokenizer(name: str = DEFAULT_MODEL):
     """Solo el tokenizador: el de un modelo de `MODELS` o uno de `TOKENIZERS`
-    («smollm2», «minilm»), que vienen con el curso para comparar."""
+    («smollm2», «minilm», «o200k»), que vienen con el curso para comparar."""
     if name in TOKENIZERS:
-        file = _DATA / name / "tokenizer.json"
+        core = Tokenizer.from_buffer(_tokenizer_json(name))
         return PreTrainedTokenizerFast(
-            tokenizer_file=str(file), **TOKENIZERS[name]
+            tokenizer_object=core, **TOKENIZERS[name]
         )
     spec = _known(name, {**MODELS, **TOKENIZERS}, "tokenizador")
     if spec.repo is None:
         return AutoTokenizer.from_pretrained(fetch_weights())
     return _from_hub(AutoTokenizer, spec)
+
+
+def _tokenizer_json(name: str) -> bytes:
+    """El `tokenizer.json` de uno de `TOKENIZERS`, entero: sus tablas."""
+    packed = _DATA / name / "tokenizer.json.xz"
+    if packed.exists():
+        return lzma.decompress(packed.read_bytes())
+    return packed.with_suffix("").read_bytes()
 
 
 def load_config(name: str):
