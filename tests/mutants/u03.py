@@ -8,7 +8,7 @@ import torch
 from tokenatoken.checks.unit03 import (
     LETTER,
     ROWS,
-    _change,
+    _other,
     _search,
     _shares,
     bias,
@@ -38,10 +38,10 @@ MUTANTS = {
         "rechaza todo": wrong(
             lambda softmax: test_softmax(lambda x: 0 * x), says="bueno"
         ),
-        "solo la suma": wrong(only_sums, says="Deja pasar"),
+        "solo la suma": wrong(only_sums, says="uno malo"),
         "unas cifras de más": wrong(shifted, says="margen"),
         "solo ordenados": wrong(
-            partial(test_softmax, rows=["grandes"]), says="Deja pasar"
+            partial(test_softmax, rows=["grandes"]), says="uno malo"
         ),
     },
     "03.2": {
@@ -51,7 +51,6 @@ MUTANTS = {
         ),
         "infinito": wrong(lambda *case: math.inf, says="∞"),
         "casi": wrong(lambda *case: bias(*case) + 0.05, says="se pedía"),
-        "nada": wrong(lambda *case: 0, says="acaba en"),
         "en el sitio": wrong(
             lambda x, i, target, T: bias(x.div_(T), i, target, 1),
             says="copia",
@@ -71,26 +70,20 @@ MUTANTS = {
         "solo la perplejidad": wrong(
             lambda text: score(text)[0], LETTER, says="tres valores"
         ),
-        "el id": wrong(_change(1, lambda *_: 358), LETTER, says="texto"),
+        "el id": wrong(_other(1, lambda *_: 358), LETTER, says="texto"),
         "la palabra entera": wrong(
-            _change(1, lambda token, _: f"{token}s"), LETTER, says="dices"
+            _other(1, lambda token, *_: f"{token}s"), LETTER, says="dices"
         ),
         "una lista": wrong(score, [LETTER], says="entre comillas"),
         "no acaba": wrong(
             score,
-            " ".join(
-                f"de{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(400)
-            )
-            + " la de que el",
+            " ".join([LETTER, *map(chr, range(13312, 13712))]),
             says="300",
         ),
     },
     "03.5": {
         "repite el país": wrong(
             "capital of {}:", "Canada", says="otra ciudad"
-        ),
-        "no pregunta eso": wrong(
-            "In the capital of France, {}, people love", "Nigeria", says="dice"
         ),
         "con la respuesta": wrong(
             "Sydney is in Australia. The capital of {} is the city of",

@@ -48,11 +48,6 @@ def _with_loop(x):
     return torch.tensor([w / sum(weights) for w in weights])
 
 
-def _in_place(x):
-    x -= x.max()
-    return _shares(x.exp())
-
-
 GOOD = {
     "resta el mayor": _safe,
     "es el de PyTorch": lambda x: x.softmax(-1),
@@ -61,72 +56,34 @@ GOOD = {
     "usa un bucle": _with_loop,
 }
 BAD = {
-    "se desborda con logits grandes": (
-        "La exponencial de 1000 no cabe en 32 bits. Dale logits así.",
-        lambda x: _shares(x.exp()),
+    "se desborda con logits grandes": lambda x: _shares(x.exp()),
+    "resta el primero y no el mayor": lambda x: _shares((x - x[0]).exp()),
+    "solo resta el mayor si es positivo": lambda x: _shares(
+        (x - x.max().clamp_min(0)).exp()
     ),
-    "resta el primero, y no el mayor": (
-        "Con el mayor delante no se nota: ponlo al final.",
-        lambda x: _shares((x - x[0]).exp()),
+    "resta la media": lambda x: _shares((x - x.mean()).exp()),
+    "resta el segundo mejor": lambda x: _shares(
+        (x - x.sort().values[-2:][0]).exp()
     ),
-    "solo resta el mayor si es positivo": (
-        "Si todos los logits bajan de −1000, ¿qué exponenciales quedan?",
-        lambda x: _shares((x - x.max().clamp_min(0)).exp()),
+    "da algo a los tokens prohibidos": lambda x: _shares(
+        (x - x.max()).clamp_min(-3).exp()
     ),
-    "resta la media": (
-        "¿Cuánto vale la media si hay un −∞?",
-        lambda x: _shares((x - x.mean()).exp()),
+    "no llega a repartir": lambda x: (x - x.max()).exp(),
+    "divide por el mayor": lambda x: _shares((x / x.abs().max()).exp()),
+    "pierde el signo": lambda x: _safe(x.abs().where(x.isfinite(), x)),
+    "reparte los propios logits": lambda x: _shares(
+        x - x[x.isfinite()].min() + 1
+    ).nan_to_num(),
+    "usa 2 en lugar de e": lambda x: _safe(x * math.log(2)),
+    "suma una centésima a cada exponencial": lambda x: _shares(
+        (x - x.max()).exp() + 0.01 * x.isfinite()
     ),
-    "resta el segundo mejor": (
-        "¿Y si solo queda un token permitido, y los demás son −∞?",
-        lambda x: _shares((x - x.sort().values[-2:][0]).exp()),
-    ),
-    "deja en algo más que 0 a los tokens prohibidos": (
-        "Un token con −∞ tiene probabilidad 0, justo 0: míralo.",
-        lambda x: _shares((x - x.max()).clamp_min(-3).exp()),
-    ),
-    "no llega a repartir": (
-        "¿Miras cuánto suman todas juntas?",
-        lambda x: (x - x.max()).exp(),
-    ),
-    "divide por el mayor, en lugar de restarlo": (
-        "Con e, dos puntos de ventaja son e² veces más, esté donde esté el "
-        "mayor.",
-        lambda x: _shares((x / x.abs().max()).exp()),
-    ),
-    "pierde el signo de los logits": (
-        "Hace falta un logit negativo que no sea −∞: tiene que quedar por "
-        "debajo de los positivos.",
-        lambda x: _safe(x.abs().where(x.isfinite(), x)),
-    ),
-    "reparte los propios logits, sin exponencial": (
-        "Suma 1 y guarda el orden. ¿Qué razón hay entre dos tokens?",
-        lambda x: _shares(x - x[x.isfinite()].min() + 1).nan_to_num(),
-    ),
-    "usa 2 en lugar de e": (
-        "Suma 1, guarda el orden y aguanta todo. Falta mirar una razón: e "
-        "elevado a la diferencia de los dos logits.",
-        lambda x: _safe(x * math.log(2)),
-    ),
-    "suma una centésima a cada exponencial": (
-        "Los improbables salen ganando. Compara alguno con lo que le toca.",
-        lambda x: _shares((x - x.max()).exp() + 0.01 * x.isfinite()),
-    ),
-    "devuelve las probabilidades de mayor a menor": (
-        "Si le das los logits ya ordenados, no se nota.",
-        lambda x: _safe(x).sort(descending=True).values,
-    ),
-    "se lo da todo al mejor": (
-        "Con logits muy separados, eso es casi verdad. Acércalos.",
-        lambda x: _shares((x == x.max()).float()),
-    ),
-    "cambia los logits que recibe": (
-        "Guarda una copia antes de llamar, y compárala después.",
-        _in_place,
-    ),
+    "lo da de mayor a menor": lambda x: _safe(x).sort(descending=True).values,
+    "se lo da todo al mejor": lambda x: _shares((x == x.max()).float()),
+    "cambia los logits que recibe": lambda x: _safe(x.sub_(x.max())),
 }
-HINTS = {name: hint for name, (hint, _) in BAD.items()}
-SUBJECTS = GOOD | {name: bad for name, (_, bad) in BAD.items()}
+HINTS = {name: f"¿Con qué logits se nota que {name}?" for name in BAD}
+SUBJECTS = GOOD | BAD
 OTHER_WAY = (
     "Lo que se promete es con un margen de 0,001, y no se promete el dtype. "
     "Compara números, con ese margen, y mira si pides algo más."
@@ -178,8 +135,7 @@ def _tested(answer, name) -> str:
 def _tested_said(ours, right, name) -> str:
     if ours == "devuelve":
         return "Tu prueba devuelve False."
-    verb = "Rechaza uno bueno que" if name in GOOD else "Deja pasar uno que"
-    return f"{verb} {name}."
+    return f"Rechaza uno bueno: {name}." if name in GOOD else "Pasa uno malo."
 
 
 def _returns(softmax):
@@ -207,16 +163,16 @@ exercise(
                 "se desborda con logits grandes": _but(
                     "grandes", "al final", "bajos"
                 ),
-                "resta el primero, y no el mayor": _but("al final", "uno"),
+                "resta el primero y no el mayor": _but("al final", "uno"),
                 "solo resta el mayor si es positivo": _but("bajos"),
                 "resta el segundo mejor": _but("uno"),
-                "deja en algo más que 0 a los tokens prohibidos": partial(
+                "da algo a los tokens prohibidos": partial(
                     by_properties, ratio=False, zero=False
                 ),
                 "no llega a repartir": partial(
                     by_properties, total=False, ratio=False
                 ),
-                "pierde el signo de los logits": _but("corrientes", "bajos"),
+                "pierde el signo": _but("corrientes", "bajos"),
                 "usa 2 en lugar de e": partial(by_properties, ratio=False),
                 "cambia los logits que recibe": partial(
                     test_softmax, same=False
@@ -239,12 +195,12 @@ exercise(
 # 03.2
 
 
-def bias(logits, i, target, T, log=math.log, times=1.0, inside=False):
+def bias(logits, i, target, T, log=math.log, inside=False):
     """La cuenta exacta, en 64 bits; sus opciones la equivocan."""
     x = logits.double() / T
     others = torch.cat([x[:i], x[i + 1 :]])
     rest = (x if inside else others).logsumexp(0).item()
-    return times * T * (log(target / (1 - target)) + rest - x[i].item())
+    return T * (log(target / (1 - target)) + rest - x[i].item())
 
 
 def _odds(logits, i, target, T):
@@ -259,14 +215,6 @@ def _bias_search(logits, i, target, T):
         more = _reached(logits, i, middle, T) < target
         low, high = (middle, high) if more else (low, middle)
     return middle
-
-
-def _bias_newton(logits, i, target, T):
-    """Corrige varias veces la cuenta que olvida el denominador."""
-    total = 0.0
-    for _ in range(2000):
-        total += T * math.log(target / _reached(logits, i, total, T))
-    return np.float64(total)
 
 
 def _reached(logits, i, points, T) -> float:
@@ -323,8 +271,6 @@ exercise(
             "El logaritmo tiene que ser el natural, el que deshace la e.": [
                 partial(bias, log=math.log10),
                 partial(bias, log=math.log2),
-                lambda *case: bias(*case) / math.log(10),
-                lambda *case: bias(*case) / math.log(2),
             ],
             "Va al revés: tendría que subir y baja, o al contrario. Mira el "
             "signo.": lambda *case: -bias(*case),
@@ -346,13 +292,11 @@ exercise(
             "Restas probabilidades, y lo que se suma son puntos de logit.": (
                 lambda x, i, target, T: target - _reached(x, i, 0, T)
             ),
-            "Multiplicas por T dos veces.": lambda *case: (
-                case[3] * bias(*case)
-            ),
         },
         otherwise="Escribe la razón entre el token y todos los demás juntos, "
-        "antes y después. Sumar puntos la multiplica: ¿por cuánto?",
-        rights=[bias, _odds, _bias_search, _bias_newton],
+        "antes y después: sumar puntos la multiplica. Si buscas, ¿es ancho el "
+        "intervalo, y llega a los negativos?",
+        rights=[bias, _odds, _bias_search],
     ),
     success="¡Correcto! Así funciona el logit_bias de algunas API.",
 )
@@ -371,15 +315,6 @@ def _search(logits, target, low=1e-3, high=1e3, rounds=60, up=True):
         more = (_best(logits, middle) > target) == up
         low, high = (middle, high) if more else (low, middle)
     return middle
-
-
-def _search_recursive(logits, target, low=1e-4, high=1e5, left=90):
-    middle = math.sqrt(low * high)
-    if not left:
-        return middle
-    if _best(logits, middle) > target:
-        return _search_recursive(logits, target, middle, high, left - 1)
-    return _search_recursive(logits, target, low, middle, left - 1)
 
 
 def _search_grid(logits, target):
@@ -446,7 +381,7 @@ exercise(
             ],
         },
         otherwise=_search_hint,
-        rights=[_search, _search_recursive, _search_grid],
+        rights=[_search, _search_grid],
     ),
     success="¡Correcto! Has encontrado el punto exacto.",
 )
@@ -464,58 +399,48 @@ TEXTS = (
 
 @lru_cache(8)
 def _seen(text: str):
-    """Los ids, `[n]`, y lo que el modelo daba en cada posición: `[n, V]`."""
-    model, tokenizer = real_model()
-    ids = prompt_ids(model, tokenizer, text)
-    return ids[0], all_logits(model, ids)[0].log_softmax(-1)
+    """Los ids, `[n]`; lo que el modelo daba en cada posición, `[n, V]`, y las
+    sorpresas, `[n − 1]`."""
+    ids = prompt_ids(*real_model(), text)
+    logprobs = all_logits(real_model()[0], ids)[0].log_softmax(-1)
+    return ids[0], logprobs, -logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0]
 
 
 def _token(i) -> str:
     return real_model()[1].decode([int(i)])
 
 
-def score(text, to=math.exp, shift=1, first=False, pick=torch.argmax):
-    """La respuesta de 03.4 a); sus opciones la equivocan."""
-    ids, logprobs = _seen(text)
-    rows = logprobs[: len(ids) - shift]
-    nats = -rows.gather(1, ids[shift:, None])[:, 0]
+def score(text, to=math.exp, pick=torch.argmax):
+    """La respuesta de 03.4 a); `to`: de la sorpresa media a lo que se da."""
+    ids, _, nats = _seen(text)
     worst = int(pick(nats))
-    total = nats.sum().item() / (len(nats) + first)
-    return to(total), _token(ids[worst + shift]), nats[worst].item()
+    return to(nats.mean().item()), _token(ids[worst + 1]), nats[worst].item()
 
 
 def _score_loop(text):
-    ids, logprobs = _seen(text)
-    nats = [
-        (-logprobs[k, i].item(), -k, i) for k, i in enumerate(ids[1:].tolist())
-    ]
-    surprise, _, worst = max(nats)
-    mean = sum(n for n, *_ in nats) / len(nats)
-    return [np.float32(np.exp(mean)), _token(worst), torch.tensor(surprise)]
+    ids, logprobs, _ = _seen(text)
+    nats = [-logprobs[k, i].item() for k, i in enumerate(ids[1:])]
+    token = _token(ids[1 + nats.index(max(nats))])
+    return [np.exp(sum(nats) / len(nats)), token, torch.tensor(max(nats))]
 
 
-def _change(place, change):
+def _other(place, value):
     """`score`, con uno de los tres valores cambiado."""
 
-    def changed(text):
-        answer = [*score(text)]
-        answer[place] = change(answer[place], text)
-        return tuple(answer)
+    def answer(text):
+        right = [*score(text)]
+        right[place] = value(right[place], *_seen(text))
+        return tuple(right)
 
-    return changed
-
-
-def _guess(text):
-    """El token que el modelo esperaba donde más se sorprende."""
-    ids, logprobs = _seen(text)
-    nats = -logprobs[:-1].gather(1, ids[1:, None])[:, 0]
-    return _token(logprobs[nats.argmax()].argmax())
+    return answer
 
 
-def _before(text):
-    ids, logprobs = _seen(text)
-    nats = -logprobs[:-1].gather(1, ids[1:, None])[:, 0]
-    return _token(ids[nats.argmax()])
+def _own_token(text):
+    """Cada fila, con su propio token."""
+    ids, logprobs, _ = _seen(text)
+    nats = -logprobs.gather(1, ids[:, None])[:, 0]
+    worst = nats.argmax()
+    return nats.mean().exp(), _token(ids[worst]), nats[worst]
 
 
 def _three(value, text) -> list:
@@ -525,8 +450,6 @@ def _three(value, text) -> list:
         isinstance(value, tuple | list) and len(value) == 3,
         "Devuelve tres valores: (perplejidad, token, sorpresa).",
     )
-    if any(part is ... for part in value):
-        raise Pending
     expect(
         isinstance(value[1], str), "El segundo valor es el texto del token."
     )
@@ -534,20 +457,8 @@ def _three(value, text) -> list:
     return [perplexity, value[1], number(value[2], "La sorpresa")]
 
 
-def _three_hint(ours, right, text) -> str:
-    if not math.isclose(ours[0], right[0], rel_tol=1e-3):
-        return (
-            "Falla la perplejidad. Imprime las sorpresas de una en una: "
-            "¿cuántas hay, y de qué token es cada una?"
-        )
-    return (
-        "La perplejidad es esa. Imprime cada token junto a su sorpresa: el de "
-        "la fila i es el token i + 1."
-    )
-
-
 SPANISH = " al con de del el en es la las los no para por que se un una y "
-LONG = "Hacen falta 20 palabras o más, y 60 caracteres."
+LONG = "Es corto: hacen falta 20 palabras o más."
 REPEATS = (
     "Repetir es el truco barato: lo ya visto no sorprende. De cada tres "
     "palabras, dos tienen que ser distintas."
@@ -569,7 +480,7 @@ def _paragraph(answer) -> bool:
         raise Pending
     expect(isinstance(answer, str), "El párrafo es un texto, entre comillas.")
     words = re.findall(r"[^\W\d_]+", answer.lower())
-    expect(len(words) >= 20 and len(answer) >= 60, LONG)
+    expect(len(words) >= 20, LONG)
     expect(3 * len(set(words)) >= 2 * len(words), REPEATS)
     expect(sum(f" {w} " in SPANISH for w in words) >= 4, NOT_SPANISH)
     ids = encode(real_model()[1], answer)
@@ -611,52 +522,47 @@ exercise(
         ),
         traps={
             "Comparas cada fila con su propio token, y la fila i predice el "
-            "token i + 1.": partial(score, shift=0),
+            "token i + 1.": _own_token,
             "El primer token no cuenta: son n − 1 sorpresas, y divides por "
-            "n.": partial(score, first=True),
-            "Eso es la sorpresa media: falta elevar e a ese número.": partial(
-                score, to=lambda mean: mean
+            "n.": _other(0, lambda _, i, x, n: math.exp(n.sum() / len(i))),
+            "Tienes la sorpresa media. La perplejidad es e elevado a ese "
+            "número, con su signo.": [
+                partial(score, to=lambda mean: mean),
+                partial(score, to=lambda mean: math.exp(-mean)),
+                partial(score, to=lambda mean: 2**mean),
+            ],
+            "Sumas las sorpresas; la perplejidad usa su media.": _other(
+                0, lambda _, i, x, n: n.double().sum().exp()
             ),
-            "El signo: la sorpresa es −ln p, y la perplejidad pasa de 1.": (
-                partial(score, to=lambda mean: math.exp(-mean))
-            ),
-            "Mezclas bases: con logaritmo natural, se eleva e.": partial(
-                score, to=lambda mean: 2**mean
-            ),
-            "Sumas las sorpresas; la perplejidad usa su media.": _change(
-                0,
-                lambda _, text: math.exp(
-                    math.log(score(text)[0]) * (len(_seen(text)[0]) - 1)
-                ),
-            ),
+            "Haces la media de las probabilidades, y la media es de las "
+            "sorpresas.": _other(0, lambda _, i, x, n: 1 / (-n).exp().mean()),
             "Ese es el que menos sorprende: busca la probabilidad más baja, "
             "que es la sorpresa más alta.": [
                 partial(score, pick=torch.argmin),
-                _change(1, lambda _, t: score(t, pick=torch.argmin)[1]),
+                _other(1, lambda _, i, x, n: _token(i[1:][n.argmin()])),
             ],
             "Ese es el token anterior al que sorprende: la fila i habla del "
-            "token i + 1.": _change(1, lambda _, text: _before(text)),
-            "Ese es el que el modelo esperaba, y se pide el que vino.": (
-                _change(1, lambda _, text: _guess(text))
+            "token i + 1.": _other(
+                1, lambda _, i, x, n: _token(i[n.argmax()])
+            ),
+            "Ese es el que el modelo esperaba, y se pide el que vino.": _other(
+                1, lambda _, i, x, n: _token(x[n.argmax()].argmax())
             ),
             "El espacio es parte del token: dalo como sale de "
             "tokenizer.decode.": [
-                _change(1, lambda token, _: token.strip()),
-                _change(1, lambda token, _: token.replace(" ", "·")),
-                _change(1, lambda token, _: token.replace(" ", "Ġ")),
+                _other(1, lambda token, *_: token.strip()),
+                _other(1, lambda token, *_: token.replace(" ", "·")),
+                _other(1, lambda token, *_: token.replace(" ", "Ġ")),
             ],
-            "La sorpresa va en nats: −ln p, con logaritmo natural.": [
-                _change(2, lambda nats, _: nats / math.log(2)),
-                _change(2, lambda nats, _: nats / math.log(10)),
+            "La sorpresa es −ln p: positiva, y con logaritmo natural.": [
+                _other(2, lambda nats, *_: nats / math.log(2)),
+                _other(2, lambda nats, *_: nats / math.log(10)),
+                _other(2, lambda nats, *_: math.exp(-nats)),
+                _other(2, lambda nats, *_: -nats),
             ],
-            "Eso es la probabilidad del token; la sorpresa es −ln p.": (
-                _change(2, lambda nats, _: math.exp(-nats))
-            ),
-            "La sorpresa es −ln p: con el signo cambiado es positiva.": (
-                _change(2, lambda nats, _: -nats)
-            ),
         },
-        otherwise=_three_hint,
+        otherwise="Imprime cada token junto a su sorpresa: hay n − 1, y la fila "
+        "i habla del token i + 1.",
         rights=[score, _score_loop],
     ),
     Part(
@@ -667,9 +573,7 @@ exercise(
             LONG: [LETTER[:70], "Hola."],
             REPEATS: ["la casa de la playa y " * 5, DIARY * 2],
             NOT_SPANISH: [
-                "uno dos tres cuatro cinco seis siete ocho nueve diez once "
-                "doce trece catorce quince dieciséis diecisiete dieciocho "
-                "diecinueve veinte",
+                "abcdefghijklmnopqrstuvwxyz".replace("", " "),
                 "If you have any questions or need further help with your "
                 "order, please do not hesitate to contact our customer team.",
             ],
@@ -684,19 +588,13 @@ exercise(
 # 03.5
 
 
-CONTROL = (
-    ("France", "Francia"),
-    ("Italy", "Italia"),
-    ("Russia", "Rusia"),
-    ("Peru", "Perú"),
-)
-HOLE = "La plantilla es un texto con un solo hueco {}, donde va el país."
+CONTROL = "France Italy Russia Peru", "Francia Italia Rusia Perú"
+HOLE = "La plantilla es un texto con un hueco {}, donde va el país."
 UNKNOWN = "Ese país no está en la tabla: cópialo de capitals()."
 NO_CAPITAL = (
     "La plantilla tiene que preguntar por la capital, con esa palabra."
 )
-DIGITS = "Sin cifras en la plantilla."
-NAMED = "La plantilla nombra una capital, y eso es soplar."
+TELLS = "Sin cifras y sin nombrar ninguna capital: eso es soplar."
 SHOWN = "Esa es la de la unidad: busca otra manera de preguntarlo."
 NOT_A_NAME = (
     "No es el nombre de otra ciudad, y así no se equivoca. Haz que la "
@@ -720,30 +618,27 @@ def _answers(template: str, *names) -> list[tuple[str, float]]:
     model, tokenizer = real_model()
     rows = [encode(tokenizer, template.replace("{}", name)) for name in names]
     longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-    mask = torch.tensor(
-        [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    )
-    best = next_logits(model, ids, None, mask).softmax(-1).max(-1)
+    ids = torch.tensor([[-1] * (longest - len(row)) + row for row in rows])
+    mask = (ids >= 0).long()
+    best = next_logits(model, ids * mask, None, mask).softmax(-1).max(-1)
     return [(_token(i), p) for i, p in zip(best.indices, best.values.tolist())]
 
 
 def _right(token: str, name: str) -> bool:
     """Si el token es el comienzo de la capital, o de una palabra suya."""
+    word = plain_text(token).strip()
     words = plain_text(" ".join(capitals()[name]))
-    return (
-        f" {plain_text(token).strip()}" in f" {words}" and token.strip() != ""
-    )
+    return word != "" and f" {word}" in f" {words}"
 
 
 def _template(template) -> None:
-    expect(isinstance(template, str) and template.count("{}") == 1, HOLE)
+    expect(isinstance(template, str) and "{}" in template, HOLE)
     text = plain_text(template)
     words = " ".join(re.findall(r"\w+", text))
     expect("capital" in text, NO_CAPITAL)
-    expect(not re.search(r"\d", text), DIGITS)
     named = {plain_text(c) for several in capitals().values() for c in several}
-    expect(not any(f" {c} " in f" {words} " for c in named), NAMED)
+    named = any(f" {c} " in f" {words} " for c in named)
+    expect(not named and not re.search(r"\d", text), TELLS)
     expect(words != "the capital of is", SHOWN)
     size = len(encode(real_model()[1], template))
     expect(size <= 60, "Es muy larga: con 60 tokens o menos, basta.")
@@ -759,8 +654,10 @@ ENGLISH = "The capital of {} is the city of", "Nigeria"
         HOLE: [("The capital of Nigeria is", "Nigeria"), (3, "Nigeria")],
         UNKNOWN: [(ENGLISH[0], "Narnia"), (ENGLISH[0], ["Nigeria"])],
         NO_CAPITAL: ("The largest city of {} is the city of", "Nigeria"),
-        DIGITS: ("In 1990, the capital of {} was", "Nigeria"),
-        NAMED: ("As in Paris, the capital of {} is", "Nigeria"),
+        TELLS: [
+            ("In 1990, the capital of {} was", "Nigeria"),
+            ("As in Paris, the capital of {} is", "Nigeria"),
+        ],
         SHOWN: [
             ("The capital of {} is", "Nigeria"),
             (" the capital of {} is:", "Nigeria"),
@@ -769,6 +666,7 @@ ENGLISH = "The capital of {} is the city of", "Nigeria"
         ITS_RIGHT: (ENGLISH[0], "France"),
         DOUBTS: (ENGLISH[0], "Canada"),
         TOLD: ("Lagos is big. The capital of {} is the city of", "Nigeria"),
+        ANOTHER: (f"{ENGLISH[0]} Rio de", "Brazil"),
     },
     rights=[ENGLISH, ("Q: What is the capital of {}?\nA:", "Nigeria")],
 )
@@ -778,8 +676,8 @@ def confident_error(template, country):
         raise Pending
     _template(template)
     expect(isinstance(country, str) and country in capitals(), UNKNOWN)
-    names = [country, *(name for pair in CONTROL for name in pair)]
-    (token, p), *controls = _answers(template, *names)
+    easy = " ".join(CONTROL).split()
+    (token, p), *controls = _answers(template, country, *easy)
     said = say("Con {0}, dice {1!r} con {2:.2f}. ", country, token, p)
     word = plain_text(token).strip()
     is_name = token.strip()[:1].isupper() and word not in plain_text(country)
@@ -787,8 +685,8 @@ def confident_error(template, country):
     expect(not _right(token, country), said + ITS_RIGHT)
     expect(p >= 0.5, said + DOUBTS)
     expect(word not in plain_text(template), said + TOLD)
-    hits = [_right(t, n) for (t, _), n in zip(controls, names[1:])]
-    expect(max(sum(hits[0::2]), sum(hits[1::2])) >= 2, said + ANOTHER)
+    hits = [_right(t, name) for (t, _), name in zip(controls, easy)]
+    expect(max(sum(hits[:4]), sum(hits[4:])) >= 2, said + ANOTHER)
 
 
 # 03.6
