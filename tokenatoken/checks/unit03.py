@@ -34,13 +34,17 @@ def _shares(weights):
 # 03.1
 
 
+def _soft(x, top):
+    return _shares((x - top).exp())
+
+
 def _safe(x):
-    return _shares((x - x.max()).exp())
+    return _soft(x, x.max())
 
 
 def _with_numpy(x):
-    weights = np.exp(x.numpy().astype(float) - x.numpy().max())
-    return torch.from_numpy(_shares(weights))
+    x = x.numpy().astype(float)
+    return torch.from_numpy(_shares(np.exp(x - x.max())))
 
 
 def _with_loop(x):
@@ -56,26 +60,22 @@ GOOD = {
     "usa un bucle": _with_loop,
 }
 BAD = {
-    "se desborda con logits grandes": lambda x: _shares(x.exp()),
-    "resta el primero y no el mayor": lambda x: _shares((x - x[0]).exp()),
-    "solo resta el mayor si es positivo": lambda x: _shares(
-        (x - x.max().clamp_min(0)).exp()
+    "se desborda con logits grandes": lambda x: _soft(x, 0),
+    "resta el primero y no el mayor": lambda x: _soft(x, x[0]),
+    "solo resta el mayor si es positivo": lambda x: _soft(
+        x, x.max().clamp_min(0)
     ),
-    "resta la media": lambda x: _shares((x - x.mean()).exp()),
-    "resta el segundo mejor": lambda x: _shares(
-        (x - x.sort().values[-2:][0]).exp()
-    ),
-    "da algo a los tokens prohibidos": lambda x: _shares(
-        (x - x.max()).clamp_min(-3).exp()
-    ),
+    "resta la media": lambda x: _soft(x, x.mean()),
+    "resta el segundo mejor": lambda x: _soft(x, x.sort().values[-2:][0]),
+    "da algo a los prohibidos": lambda x: _safe((x - x.max()).clamp_min(-3)),
     "no llega a repartir": lambda x: (x - x.max()).exp(),
-    "divide por el mayor": lambda x: _shares((x / x.abs().max()).exp()),
+    "divide por el mayor": lambda x: _soft(x / x.abs().max(), 0),
     "pierde el signo": lambda x: _safe(x.abs().where(x.isfinite(), x)),
     "reparte los propios logits": lambda x: _shares(
         x - x[x.isfinite()].min() + 1
     ).nan_to_num(),
     "usa 2 en lugar de e": lambda x: _safe(x * math.log(2)),
-    "suma una centésima a cada exponencial": lambda x: _shares(
+    "suma una centésima a cada peso": lambda x: _shares(
         (x - x.max()).exp() + 0.01 * x.isfinite()
     ),
     "lo da de mayor a menor": lambda x: _safe(x).sort(descending=True).values,
@@ -166,7 +166,7 @@ exercise(
                 "resta el primero y no el mayor": _but("al final", "uno"),
                 "solo resta el mayor si es positivo": _but("bajos"),
                 "resta el segundo mejor": _but("uno"),
-                "da algo a los tokens prohibidos": partial(
+                "da algo a los prohibidos": partial(
                     by_properties, ratio=False, zero=False
                 ),
                 "no llega a repartir": partial(
@@ -391,7 +391,7 @@ exercise(
 
 
 TEXTS = (
-    "The quick brown fox jumps over the lazy pizza",
+    "Uno, dos, tres, cuatro, cinco, seis, jirafa.",
     "for i in range(10):\n    print(banana)",
     "Llueve sobre la ciudad y nadie tiene paraguas.",
 )
@@ -574,8 +574,7 @@ exercise(
             REPEATS: ["la casa de la playa y " * 5, DIARY * 2],
             NOT_SPANISH: [
                 "abcdefghijklmnopqrstuvwxyz".replace("", " "),
-                "If you have any questions or need further help with your "
-                "order, please do not hesitate to contact our customer team.",
+                " ".join(capitals()),
             ],
             TOO_RARE: DIARY,
         },
@@ -588,7 +587,8 @@ exercise(
 # 03.5
 
 
-CONTROL = "France Italy Russia Peru", "Francia Italia Rusia Perú"
+CONTROL = ["France", "Italy", "Russia", "Peru"]
+CONTROL += ["Francia", "Italia", "Rusia", "Perú"]
 HOLE = "La plantilla es un texto con un hueco {}, donde va el país."
 UNKNOWN = "Ese país no está en la tabla: cópialo de capitals()."
 NO_CAPITAL = (
@@ -651,21 +651,21 @@ ENGLISH = "The capital of {} is the city of", "Nigeria"
     "03.5",
     success="¡Correcto! Seguro, y equivocado: no mide la verdad.",
     traps={
-        HOLE: [("The capital of Nigeria is", "Nigeria"), (3, "Nigeria")],
+        HOLE: [("The capital of Chile is", "Chile"), (3, "Nigeria")],
         UNKNOWN: [(ENGLISH[0], "Narnia"), (ENGLISH[0], ["Nigeria"])],
-        NO_CAPITAL: ("The largest city of {} is the city of", "Nigeria"),
+        NO_CAPITAL: ("The city of {} is the city of", "Nigeria"),
         TELLS: [
-            ("In 1990, the capital of {} was", "Nigeria"),
-            ("As in Paris, the capital of {} is", "Nigeria"),
+            ("In 1990, the capital of {} is", "Nigeria"),
+            ("As in Lima, the capital of {} is", "Nigeria"),
         ],
         SHOWN: [
             ("The capital of {} is", "Nigeria"),
             (" the capital of {} is:", "Nigeria"),
         ],
-        NOT_A_NAME: ("What is the capital of {}? It is", "Poland"),
+        NOT_A_NAME: ("The capital of {} is a", "France"),
         ITS_RIGHT: (ENGLISH[0], "France"),
         DOUBTS: (ENGLISH[0], "Canada"),
-        TOLD: ("Lagos is big. The capital of {} is the city of", "Nigeria"),
+        TOLD: ("Lagos. The capital of {} is the city of", "Nigeria"),
         ANOTHER: (f"{ENGLISH[0]} Rio de", "Brazil"),
     },
     rights=[ENGLISH, ("Q: What is the capital of {}?\nA:", "Nigeria")],
@@ -676,8 +676,7 @@ def confident_error(template, country):
         raise Pending
     _template(template)
     expect(isinstance(country, str) and country in capitals(), UNKNOWN)
-    easy = " ".join(CONTROL).split()
-    (token, p), *controls = _answers(template, country, *easy)
+    (token, p), *controls = _answers(template, country, *CONTROL)
     said = say("Con {0}, dice {1!r} con {2:.2f}. ", country, token, p)
     word = plain_text(token).strip()
     is_name = token.strip()[:1].isupper() and word not in plain_text(country)
@@ -685,7 +684,7 @@ def confident_error(template, country):
     expect(not _right(token, country), said + ITS_RIGHT)
     expect(p >= 0.5, said + DOUBTS)
     expect(word not in plain_text(template), said + TOLD)
-    hits = [_right(t, name) for (t, _), name in zip(controls, easy)]
+    hits = [_right(t, name) for (t, _), name in zip(controls, CONTROL)]
     expect(max(sum(hits[:4]), sum(hits[4:])) >= 2, said + ANOTHER)
 
 
