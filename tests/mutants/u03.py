@@ -1,87 +1,89 @@
 """Unidad 03."""
 
 import math
+from functools import partial
 
 import torch
 
 from tokenatoken.checks.unit03 import (
-    _guess,
+    LETTER,
+    ROWS,
+    _other,
     _search,
     _shares,
-    entropy,
+    bias,
+    score,
+    test_softmax,
 )
 
 from . import wrong
 
 
-def softmax(x):
-    return _shares((x - x.max()).exp())
+def only_sums(softmax):
+    """Mira la suma y la forma, y nada más."""
+    for row in ROWS.values():
+        p = softmax(torch.tensor(row))
+        assert p.shape == (len(row),) and abs(p.sum() - 1) < 1e-3
 
 
-def in_place(x):
-    x -= x.max()
-    return _shares(x.exp())
+def shifted(softmax):
+    """Suma lo mismo a todos, y mira con más cifras de las prometidas."""
+    x = torch.tensor([0.3, -1.2, 2.1])
+    assert (softmax(x) - softmax(x + 1000)).abs().max() < 1e-6
 
 
 MUTANTS = {
     "03.1": {
-        "lista": wrong(lambda x: softmax(x).tolist(), says="un tensor"),
-        "en el sitio": wrong(in_place, says="copia"),
-        "el de PyTorch": wrong(lambda x: x.softmax(-1), says="a mano"),
-        "su logaritmo": wrong(
-            lambda x: torch.log_softmax(x, 0).exp(), says="log_softmax"
+        "sin logits": wrong(lambda softmax: True, says="sin llamar"),
+        "rechaza todo": wrong(
+            lambda softmax: test_softmax(lambda x: 0 * x), says="bueno"
         ),
-        "el de nn": wrong(lambda x: torch.nn.Softmax(dim=0)(x), says="a mano"),
-        "de categórica": wrong(
-            lambda x: torch.distributions.Categorical(logits=x).probs,
-            says="a mano",
+        "solo la suma": wrong(only_sums, says="uno malo"),
+        "unas cifras de más": wrong(shifted, says="margen"),
+        "solo ordenados": wrong(
+            partial(test_softmax, rows=["grandes"]), says="uno malo"
         ),
-        "con lote": wrong(lambda x: softmax(x)[None], says="forma"),
-        "el mejor a 1": wrong(lambda x: (x == x.max()) * 1.0, says="razón"),
-        "redondeado": wrong(lambda x: softmax(x).round(decimals=3)),
     },
     "03.2": {
-        "divide en el sitio": wrong(
-            lambda x, T: entropy(x.div_(T), 1), says="copia"
-        ),
-        "por token": wrong(
-            lambda x, T: torch.special.entr((x / T).softmax(-1)),
-            says="un solo número",
-        ),
-        "texto": wrong(lambda x, T: f"{entropy(x, T)} nats", says="número"),
-        "normalizada": wrong(
-            lambda x, T: entropy(x, T) / math.log(len(x)), says="ln 2"
+        "texto": wrong(lambda *case: f"{bias(*case)}", says="número"),
+        "infinito": wrong(lambda *case: math.inf, says="∞"),
+        "casi": wrong(lambda *case: bias(*case) + 0.05, says="se pedía"),
+        "en el sitio": wrong(
+            lambda x, i, target, T: bias(x.div_(T), i, target, 1),
+            says="copia",
         ),
     },
     "03.3": {
         "pocas vueltas": wrong(lambda x, t: _search(x, t, rounds=5)),
         "casi": wrong(lambda x, t: _search(x, t, rounds=9), says="vueltas"),
         "corto": wrong(lambda x, t: _search(x, t, 0.5, 2), says="ancho"),
-        "de 0 a 10": wrong(lambda x, t: _search(x, t, 1e-3, 10)),
-        "cero": wrong(lambda x, t: 0, says="mayor que 0"),
         "negativa": wrong(lambda x, t: -_search(x, t), says="mayor que 0"),
         "infinita": wrong(lambda x, t: math.inf, says="∞"),
         "dos números": wrong(lambda x, t: torch.ones(2), says="un solo"),
     },
     "03.4": {
-        "texto": wrong(lambda x, i: "12", says="número"),
-        "una por token": wrong(
-            lambda x, i: x[:-1].softmax(-1).gather(1, i[1:, None]),
-            says="un solo número",
+        "solo la perplejidad": wrong(
+            lambda text: score(text)[0], LETTER, says="tres valores"
         ),
-        "desplaza en el sitio": wrong(lambda x, i: x.zero_(), says="copia"),
+        "el id": wrong(_other(1, lambda *_: 358), LETTER, says="texto"),
+        "la palabra entera": wrong(
+            _other(1, lambda token, *_: f"{token}s"), LETTER, says="dices"
+        ),
+        "una lista": wrong(score, [LETTER], says="entre comillas"),
+        "no acaba": wrong(
+            score,
+            " ".join([LETTER, *map(chr, range(13312, 13712))]),
+            says="300",
+        ),
     },
     "03.5": {
-        "otro nombre": wrong(lambda p, top: "bf16", says="bfloat16"),
-        "dtype": wrong(lambda p, top: torch.float16, says="textos"),
-        "mira porcentajes": wrong(
-            lambda p, top: "bfloat16" if p[0] % 0.25 < 0.1 else "float16",
-            says="dices",
+        "repite el país": wrong(
+            "capital of {}:", "Canada", says="otra ciudad"
         ),
-        "al revés": wrong(
-            lambda p, top: {"bfloat16": "float16", "float16": "bfloat16"}.get(
-                _guess(p, top), "float32"
-            )
+        "con la respuesta": wrong(
+            "Sydney is in Australia. The capital of {} is the city of",
+            "Australia",
+            says="la pones tú",
         ),
     },
     "03.6": {

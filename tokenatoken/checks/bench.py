@@ -2,7 +2,10 @@
 dispositivos de mentira. Lo usan las correcciones y los propios cuadernos.
 """
 
+import csv
 from functools import cache
+from pathlib import Path
+from unicodedata import combining, normalize
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -55,6 +58,27 @@ def log_ids(log: str) -> list[int]:
     """Los ids del registro «A», «B» o «C» del laboratorio 01."""
     phrase = "No quiero acordarme de tu cumpleaños"
     return encode(tokenizer(LOGS[log]), phrase)
+
+
+@cache
+def real_model():
+    """El modelo del curso y su tokenizador, en la CPU."""
+    return load_model(device="cpu")
+
+
+@cache
+def capitals() -> dict[str, list[str]]:
+    """País, en inglés o en español → su capital, en los dos idiomas."""
+    path = Path(__file__).parents[1] / "data" / "capitales.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [[*filter(None, row)] for row in csv.reader(file)][1:]
+    return {name: row[2:] for row in rows for name in row[:2]}
+
+
+def plain_text(text: str) -> str:
+    """En minúsculas y sin tildes."""
+    letters = normalize("NFD", text.casefold())
+    return "".join(c for c in letters if not combining(c))
 
 
 # Modelos diminutos

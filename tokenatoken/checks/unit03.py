@@ -1,16 +1,30 @@
 """Corrección del laboratorio 03 · Softmax y temperatura."""
 
 import math
+import re
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from .bench import random_logits
-from .kit import Part, call, exercise, expect, number, say
+from ..forward import all_logits, next_logits, prompt_ids
+from ..tokens import encode
+from .bench import capitals, plain_text, random_logits, real_model
+from .kit import (
+    ASSERTS,
+    Part,
+    Pending,
+    call,
+    exercise,
+    expect,
+    number,
+    plain,
+    put_to_test,
+    say,
+    verdicts,
+)
 
 INF = float("inf")
-DTYPES = ("bfloat16", "float16", "float32")
 
 
 def _shares(weights):
@@ -20,220 +34,271 @@ def _shares(weights):
 # 03.1
 
 
-def _name(logits) -> str:
-    if len(logits) > 4:
-        return f"{len(logits)} logits al azar"
-    return "[" + "; ".join(say("{0:.0f}", x) for x in logits.tolist()) + "]"
+def _soft(x, top):
+    return _shares((x - top).exp())
 
 
-def _softmax_hint(ours, right, logits) -> str:
-    total = float(ours.sum())
-    if abs(total - 1) > 1e-4:
-        return say("La suma da {0:.4f}. ¿Entre qué hay que dividir?", total)
-    return (
-        "Suma 1, pero no reparte como el softmax. Mide la razón entre dos "
-        "tokens: e elevado a la diferencia de sus logits."
-    )
+def _safe(x):
+    return _soft(x, x.max())
 
 
-def _with_numpy(logits):
-    weights = np.exp(logits.numpy() - logits.numpy().max())
-    return torch.from_numpy(weights / weights.sum())
+def _with_numpy(x):
+    x = x.numpy().astype(float)
+    return torch.from_numpy(_shares(np.exp(x - x.max())))
 
 
-def _with_loop(logits):
-    top = max(logits.tolist())
-    weights = [math.exp(x - top) for x in logits.tolist()]
+def _with_loop(x):
+    weights = [math.exp(value - max(x.tolist())) for value in x.tolist()]
     return torch.tensor([w / sum(weights) for w in weights])
+
+
+GOOD = {
+    "resta el mayor": _safe,
+    "es el de PyTorch": lambda x: x.softmax(-1),
+    "calcula con numpy, en 64 bits": _with_numpy,
+    "pasa por el log_softmax": lambda x: (x - x.logsumexp(-1)).exp(),
+    "usa un bucle": _with_loop,
+}
+BAD = {
+    "se desborda con logits grandes": lambda x: _soft(x, 0),
+    "resta el primero y no el mayor": lambda x: _soft(x, x[0]),
+    "solo resta el mayor si es positivo": lambda x: _soft(
+        x, x.max().clamp_min(0)
+    ),
+    "resta la media": lambda x: _soft(x, x.mean()),
+    "resta el segundo mejor": lambda x: _soft(x, x.sort().values[-2:][0]),
+    "da algo a los prohibidos": lambda x: _safe((x - x.max()).clamp_min(-3)),
+    "no llega a repartir": lambda x: (x - x.max()).exp(),
+    "divide por el mayor": lambda x: _soft(x / x.abs().max(), 0),
+    "pierde el signo": lambda x: _safe(x.abs().where(x.isfinite(), x)),
+    "reparte los propios logits": lambda x: _shares(
+        x - x[x.isfinite()].min() + 1
+    ).nan_to_num(),
+    "usa 2 en lugar de e": lambda x: _safe(x * math.log(2)),
+    "suma una centésima a cada peso": lambda x: _shares(
+        (x - x.max()).exp() + 0.01 * x.isfinite()
+    ),
+    "lo da de mayor a menor": lambda x: _safe(x).sort(descending=True).values,
+    "se lo da todo al mejor": lambda x: _shares((x == x.max()).float()),
+    "cambia los logits que recibe": lambda x: _safe(x.sub_(x.max())),
+}
+HINTS = {name: f"¿Con qué logits se nota que {name}?" for name in BAD}
+SUBJECTS = GOOD | BAD
+OTHER_WAY = (
+    "Lo que se promete es con un margen de 0,001, y no se promete el dtype. "
+    "Compara números, con ese margen, y mira si pides algo más."
+)
+ROWS = {
+    "corrientes": [0.5, -1.0, 2.0, -3.0],
+    "grandes": [1000.0, 999.0, 0.0],
+    "al final": [0.0, 999.0, 1000.0],
+    "bajos": [-1000.0, -1001.0],
+    "prohibido": [1.0, -INF, 2.0],
+    "uno": [-INF, 2.0, -INF],
+}
+
+
+def test_softmax(softmax, rows=(*ROWS,), same=True, right=None, near=1e-3):
+    """Una respuesta de 03.1; sus opciones la hacen ciega, o injusta."""
+    for row in rows:
+        x = torch.tensor(ROWS[row])
+        given = x.clone()
+        ours = softmax(given)
+        truth = (right or torch.softmax)(x, -1)
+        assert (ours - truth).abs().max() <= near
+        assert not same or torch.equal(given, x)
+
+
+def by_properties(softmax, ratio=True, zero=True, total=True, near=1e-3):
+    """Otra: lo que se promete, de una en una."""
+    for row in map(torch.tensor, ROWS.values()):
+        before = row.tolist()
+        p = softmax(row).tolist()
+        assert row.tolist() == before and len(p) == len(before)
+        assert not total or abs(sum(p) - 1) < near
+        assert all(value >= 0 for value in p)
+        for a, x in zip(p, before):
+            assert not zero or x != -INF or a == 0
+            for b, y in zip(p, before):
+                assert x <= y or a >= b
+                if ratio and -INF < y <= x:
+                    assert abs(a * math.exp(y - x) - b) < near
+
+
+def _tested(answer, name) -> str:
+    def softmax(logits):
+        return SUBJECTS[name](logits)
+
+    return put_to_test(answer, softmax)
+
+
+def _tested_said(ours, right, name) -> str:
+    if ours == "devuelve":
+        return "Tu prueba devuelve False."
+    return f"Rechaza uno bueno: {name}." if name in GOOD else "Pasa uno malo."
+
+
+def _returns(softmax):
+    try:
+        test_softmax(softmax)
+    except AssertionError:
+        return False
+    return True
+
+
+def _but(*rows):
+    return partial(test_softmax, rows=[row for row in ROWS if row not in rows])
 
 
 exercise(
     "03.1",
     Part(
-        lambda: [
-            (random_logits(0),),
-            (torch.tensor([200.0, 199.0, 0.0]),),
-            (torch.tensor([500.0, 0.0, 0.0, 0.0]),),
-            (torch.tensor([1000.0, 999.0, 0.0]),),
-            (torch.tensor([0.0, 999.0, 1000.0]),),
-            (torch.tensor([-1000.0, -1001.0]),),
-            (torch.tensor([2.0, -INF, 1.0]),),
-            (torch.tensor([-INF, 2.0, 1.0]),),
-            (torch.tensor([5.0]),),
-            (random_logits(1, 4000, 8.0),),
-        ],
-        truth=lambda x: x.double().softmax(-1),
-        near=1e-4,  # con logits de 1000, en 32 bits no hay más cifras
-        without=("softmax", "log_softmax", "softmin"),
-        said=lambda ours, right, x: f"Con {_name(x)} no sale lo que debe.",
+        [(name,) for name in SUBJECTS],
+        **verdicts(GOOD, HINTS, OTHER_WAY),
+        observe=_tested,
+        said=_tested_said,
         traps={
-            "La exponencial de 200 ya no cabe en 32 bits: antes hay que "
-            "restar algo a todos los logits, y el reparto no cambia. Haz "
-            "torch.tensor(89).exp() y mira.": [
-                lambda x: _shares(x.exp()),
-                lambda x: _shares((x - x.min()).exp()),
+            HINTS[name]: wrong
+            for name, wrong in {
+                "se desborda con logits grandes": _but(
+                    "grandes", "al final", "bajos"
+                ),
+                "resta el primero y no el mayor": _but("al final", "uno"),
+                "solo resta el mayor si es positivo": _but("bajos"),
+                "resta el segundo mejor": _but("uno"),
+                "da algo a los prohibidos": partial(
+                    by_properties, ratio=False, zero=False
+                ),
+                "no llega a repartir": partial(
+                    by_properties, total=False, ratio=False
+                ),
+                "pierde el signo": _but("corrientes", "bajos"),
+                "usa 2 en lugar de e": partial(by_properties, ratio=False),
+                "cambia los logits que recibe": partial(
+                    test_softmax, same=False
+                ),
+            }.items()
+        }
+        | {
+            OTHER_WAY: [
+                partial(test_softmax, near=0),
+                partial(by_properties, near=1e-9),
             ],
-            "Restas la media, y si los logits están muy separados el mayor "
-            "sigue quedando enorme. ¿Qué hay que restar para que ningún "
-            "exponente pase de 0?": lambda x: _shares((x - x.mean()).exp()),
-            "Con 64 bits aguantas hasta 700, y 1000 sigue sin caber. No es "
-            "cuestión de precisión: hay que restar.": (
-                lambda x: _shares(x.double().exp())
-            ),
-            "Restas el primero, que solo vale cuando el primero es grande. "
-            "Dale la vuelta a la lista y mira.": (
-                lambda x: _shares((x - x[0]).exp())
-            ),
-            "Divides los logits por el máximo. Eso cambia las diferencias "
-            "entre ellos, y son las que mandan: se resta.": (
-                lambda x: _shares((x / x.max()).exp())
-            ),
-            "Son las exponenciales sin repartir: falta que sumen 1.": (
-                lambda x: (x - x.max()).exp()
-            ),
-            "Divides por cuántos tokens hay, y no por la suma de las "
-            "exponenciales.": lambda x: (x - x.max()).exp() / len(x),
-            "La base es 2 y tiene que ser e.": (
-                lambda x: _shares(2 ** (x - x.max()))
-            ),
-            "Recortar los logits empata a los que pasan del tope: 999 y 1000 "
-            "no pueden acabar igual.": [
-                lambda x: _shares(x.clamp(-50, 50).exp()),
-                lambda x: _shares(x.clamp(max=80).exp()),
-            ],
-            "Repartes los propios logits. Falta la exponencial, que hace "
-            "positivos hasta a los negativos.": [
-                lambda x: _shares(x),
-                lambda x: _shares(x.abs()),
-            ],
-            "Son los logaritmos de las probabilidades; falta la "
-            "exponencial.": lambda x: x - x.logsumexp(0),
+            ASSERTS: _returns,
         },
-        otherwise=_softmax_hint,
-        rights=[
-            lambda x: _shares(torch.exp(x - x.max())),
-            lambda x: (x - x.logsumexp(0)).exp(),
-            _with_numpy,
-            _with_loop,
-        ],
+        rights=[test_softmax, by_properties],
     ),
-    success="¡Correcto! Ni se desborda ni se queda corto.",
+    success="¡Correcto! Acepta los cinco buenos y caza los quince malos.",
 )
 
 
 # 03.2
 
 
-def _doubts():
-    yield torch.zeros(8), 1.0
-    for seed in range(6):
-        logits = random_logits(seed, 150_000 if seed == 5 else 40)
-        if seed == 3:
-            logits += 1000
-        if seed == 4:
-            logits[:20] = -INF
-        for T in (1.0, 0.4, 0.7, 1.5, 3.0):
-            yield logits, T
+def bias(logits, i, target, T, log=math.log, inside=False):
+    """La cuenta exacta, en 64 bits; sus opciones la equivocan."""
+    x = logits.double() / T
+    others = torch.cat([x[:i], x[i + 1 :]])
+    rest = (x if inside else others).logsumexp(0).item()
+    return T * (log(target / (1 - target)) + rest - x[i].item())
 
 
-def entropy(logits, T=1.0) -> float:
-    """La entropía, en nats, con la función de PyTorch."""
-    shares = (logits.double() / T).softmax(-1)
-    return torch.special.entr(shares).sum().item()
+def _odds(logits, i, target, T):
+    p = (logits / T).softmax(-1)[i].item()
+    return T * math.log(target / (1 - target) * (1 - p) / p)
 
 
-def _from_shares(formula):
-    """Una respuesta de 03.2: `formula` de las probabilidades a esa T."""
-    return lambda x, T: float(formula((x / T).softmax(-1)))
+def _bias_search(logits, i, target, T):
+    low, high = -5e3, 5e3
+    for _ in range(80):
+        middle = (low + high) / 2
+        more = _reached(logits, i, middle, T) < target
+        low, high = (middle, high) if more else (low, middle)
+    return middle
 
 
-def _entropy_loop(logits, T):
-    if len(logits) > 99:
-        return entropy(logits, T)
-    shares = (logits / T).softmax(-1).tolist()
-    return -sum(p * math.log(p) for p in shares if p > 0)
+def _reached(logits, i, points, T) -> float:
+    """La probabilidad con la que acaba el token i."""
+    x = logits.double()
+    x[i] += points
+    return (x / T).softmax(-1)[i].item()
+
+
+def _ratio(logits, i, target, T):
+    return math.log(target / _reached(logits, i, 0, T))
+
+
+def _biased(function, *case) -> float:
+    logits, i, _, T = case
+    points = number(call(function, *case), "Lo que hay que sumar")
+    expect(abs(points) < INF, "Con ±∞ se queda en 0 o en 1, y no en medio.")
+    return _reached(logits, i, points, T)
 
 
 exercise(
     "03.2",
     Part(
-        _doubts,
-        truth=entropy,
-        near=1e-3,
-        what="La entropía",
-        said="Con {0.shape[0]} tokens y T = {1} te sale {ours:.3f} y es "
-        "{right:.3f}.",
-        traps={
-            "Está en bits: el logaritmo tiene que ser el natural.": (
-                lambda x, T: entropy(x, T) / math.log(2)
-            ),
-            "El logaritmo es el de base 10, y se pide en nats.": (
-                lambda x, T: entropy(x, T) / math.log(10)
-            ),
-            "Falta el signo menos: los logaritmos de las probabilidades son "
-            "negativos.": lambda x, T: -entropy(x, T),
-            "Es la media y se pide la suma: p ya hace de peso.": (
-                lambda x, T: entropy(x, T) / len(x)
-            ),
-            "Con T = 1 aciertas y con las demás das lo mismo que con 1: ¿dónde "
-            "entra la T?": lambda x, T: entropy(x),
-            "Va al revés: al subir T tendría que subir. ¿Multiplicas los "
-            "logits por T?": lambda x, T: entropy(x, 1 / T),
-            "Divides por T las probabilidades, y no los logits: la "
-            "temperatura va antes del softmax.": [
-                lambda x, T: (
-                    -(x.softmax(-1) / T * (x.softmax(-1) / T).log())
-                    .nansum()
-                    .item()
-                ),
-                lambda x, T: entropy(x.softmax(-1) / T),
-            ],
-            "La T multiplica o divide a la entropía, y tiene que dividir a "
-            "los logits.": [
-                lambda x, T: entropy(x) / T,
-                lambda x, T: entropy(x) * T,
-            ],
-            "Una de las dos p lleva la T y la otra no: es la misma en el peso "
-            "y en el logaritmo.": [
-                lambda x, T: F.cross_entropy(x, (x / T).softmax(-1)),
-                lambda x, T: F.cross_entropy(x / T, x.softmax(-1)),
-            ],
-            "Hay tokens con probabilidad 0, y 0 · ln 0 da NaN. No aportan "
-            "nada: que no lleguen al logaritmo.": (
-                _from_shares(lambda p: -(p * p.log()).sum())
-            ),
-            "Sale NaN con logits de más de 1000: el softmax escrito a mano se "
-            "desborda.": (
-                lambda x, T: torch.special.entr(_shares((x / T).exp())).sum()
-            ),
-            "Eso es e elevado a la entropía: la perplejidad de este paso.": (
-                lambda x, T: math.exp(entropy(x, T))
-            ),
-            "Sumas las sorpresas, −ln p, sin pesarlas: cada una cuenta según "
-            "su probabilidad.": (
-                lambda x, T: -(x / T).log_softmax(-1).sum().item()
-            ),
-            "Es solo la sorpresa del mejor token; la entropía es la media de "
-            "todas.": lambda x, T: -(x / T).log_softmax(-1).max().item(),
-            "Lo que sumas a cada p para evitar ln 0 pesa demasiado cuando hay "
-            "150 000 tokens. Prueba con uno mucho más pequeño.": [
-                _from_shares(lambda p: -(p * (p + 1e-5).log()).sum()),
-                _from_shares(lambda p: -(p * (p + 1e-6).log()).sum()),
-            ],
-        },
-        otherwise="Calcula a mano el caso de dos tokens iguales: cada uno "
-        "tiene 0,5, y la entropía es ln 2 = 0,693.",
-        rights=[
-            _from_shares(lambda p: -(p * p.clamp_min(1e-30).log()).sum()),
-            _from_shares(lambda p: -(p[p > 0] * p[p > 0].log()).sum()),
-            lambda x, T: np.float64(entropy(x, T)),
-            lambda x, T: (
-                torch.distributions.Categorical(logits=x / T).entropy().item()
-            ),
-            _entropy_loop,
+        lambda: [
+            (random_logits(seed, size) + shift, i, target, T)
+            for seed, size, shift, i, target, T in (
+                (0, 12, 0, 3, 0.5, 1.0),
+                (1, 50, 0, 7, 0.9, 0.5),
+                (2, 50, 200, 0, 0.2, 0.7),
+                (3, 3, 0, 2, 0.05, 2.0),
+                (4, 400, -3, 399, 0.7, 1.5),
+            )
         ],
+        truth=lambda logits, i, target, T: target,
+        observe=_biased,
+        near=1e-3,
+        said="Con T = {3}, el token {1} acaba en {ours:.4f} y se pedía {2}.",
+        traps={
+            "Con T = 1 aciertas. Lo que sumas también se divide por T.": [
+                lambda *case: bias(*case) / case[3],
+                lambda x, i, target, T: _odds(x / T, i, target, 1),
+            ],
+            "Con T = 1 aciertas. La probabilidad de partida es la que tiene "
+            "a esa T, y no a T = 1.": [
+                lambda x, i, target, T: T * bias(x, i, target, 1),
+                lambda x, i, target, T: bias(x, i, target, 1),
+            ],
+            "Con ln(objetivo / p) el token sube, y también el denominador: "
+            "todos se reparten otro total. ¿Qué no cambia al sumarle puntos: "
+            "su parte, o la razón entre los demás?": [
+                lambda *case: case[3] * _ratio(*case),
+                _ratio,
+            ],
+            "El logaritmo tiene que ser el natural, el que deshace la e.": [
+                partial(bias, log=math.log10),
+                partial(bias, log=math.log2),
+            ],
+            "Va al revés: tendría que subir y baja, o al contrario. Mira el "
+            "signo.": lambda *case: -bias(*case),
+            "Ese es el logit con el que acaba; se pide cuánto sumarle.": (
+                lambda x, i, *rest: x[i].item() + bias(x, i, *rest)
+            ),
+            "Cuentas al propio token entre los demás, y él es el que se mueve: "
+            "con él fuera, el resto no cambia.": partial(bias, inside=True),
+            "Solo cuentas al mejor de los demás, y entre todos suman más.": (
+                lambda x, i, target, T: (
+                    T * math.log(target / (1 - target))
+                    + torch.cat([x[:i], x[i + 1 :]]).max().item()
+                    - x[i].item()
+                )
+            ),
+            "No miras de dónde parte: con p = 0,5 aciertas, y con otra no.": (
+                lambda x, i, target, T: T * math.log(target / (1 - target))
+            ),
+            "Restas probabilidades, y lo que se suma son puntos de logit.": (
+                lambda x, i, target, T: target - _reached(x, i, 0, T)
+            ),
+        },
+        otherwise="Escribe la razón entre el token y todos los demás juntos, "
+        "antes y después: sumar puntos la multiplica. Si buscas, ¿es ancho el "
+        "intervalo, y llega a los negativos?",
+        rights=[bias, _odds, _bias_search],
     ),
-    success="¡Correcto! Y crece con T, como debe.",
+    success="¡Correcto! Así funciona el logit_bias de algunas API.",
 )
 
 
@@ -250,15 +315,6 @@ def _search(logits, target, low=1e-3, high=1e3, rounds=60, up=True):
         more = (_best(logits, middle) > target) == up
         low, high = (middle, high) if more else (low, middle)
     return middle
-
-
-def _search_recursive(logits, target, low=1e-4, high=1e5, left=90):
-    middle = math.sqrt(low * high)
-    if not left:
-        return middle
-    if _best(logits, middle) > target:
-        return _search_recursive(logits, target, middle, high, left - 1)
-    return _search_recursive(logits, target, low, middle, left - 1)
 
 
 def _search_grid(logits, target):
@@ -325,7 +381,7 @@ exercise(
             ],
         },
         otherwise=_search_hint,
-        rights=[_search, _search_recursive, _search_grid],
+        rights=[_search, _search_grid],
     ),
     success="¡Correcto! Has encontrado el punto exacto.",
 )
@@ -334,204 +390,302 @@ exercise(
 # 03.4
 
 
-def _text(seed: int, n: int):
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(n, 20, generator=generator)  # [n, V]
-    return logits, torch.randint(0, 20, (n,), generator=generator)
+TEXTS = (
+    "Uno, dos, tres, cuatro, cinco, seis, jirafa.",
+    "for i in range(10):\n    print(banana)",
+    "Llueve sobre la ciudad y nadie tiene paraguas.",
+)
 
 
-def _came(logits, ids):
-    """Las probabilidades de los tokens que de verdad vinieron: `[n − 1]`."""
-    return logits[:-1].softmax(-1).gather(1, ids[1:, None])[:, 0]
+@lru_cache(8)
+def _seen(text: str):
+    """Los ids, `[n]`; lo que el modelo daba en cada posición, `[n, V]`, y las
+    sorpresas, `[n − 1]`."""
+    ids = prompt_ids(*real_model(), text)
+    logprobs = all_logits(real_model()[0], ids)[0].log_softmax(-1)
+    return ids[0], logprobs, -logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0]
 
 
-def _perplexity_loop(logits, ids):
-    total = 0.0
-    for i in range(len(ids) - 1):
-        total -= math.log(logits[i].softmax(-1)[ids[i + 1]].item())
-    return math.exp(total / (len(ids) - 1))
+def _token(i) -> str:
+    return real_model()[1].decode([int(i)])
 
 
+def score(text, to=math.exp, pick=torch.argmax):
+    """La respuesta de 03.4 a); `to`: de la sorpresa media a lo que se da."""
+    ids, _, nats = _seen(text)
+    worst = int(pick(nats))
+    return to(nats.mean().item()), _token(ids[worst + 1]), nats[worst].item()
+
+
+def _score_loop(text):
+    ids, logprobs, _ = _seen(text)
+    nats = [-logprobs[k, i].item() for k, i in enumerate(ids[1:])]
+    token = _token(ids[1 + nats.index(max(nats))])
+    return [np.exp(sum(nats) / len(nats)), token, torch.tensor(max(nats))]
+
+
+def _other(place, value):
+    """`score`, con uno de los tres valores cambiado."""
+
+    def answer(text):
+        right = [*score(text)]
+        right[place] = value(right[place], *_seen(text))
+        return tuple(right)
+
+    return answer
+
+
+def _own_token(text):
+    """Cada fila, con su propio token."""
+    ids, logprobs, _ = _seen(text)
+    nats = -logprobs.gather(1, ids[:, None])[:, 0]
+    worst = nats.argmax()
+    return nats.mean().exp(), _token(ids[worst]), nats[worst]
+
+
+def _three(value, text) -> list:
+    """[perplejidad, token, sorpresa], o la pista."""
+    value = plain(value)
+    expect(
+        isinstance(value, tuple | list) and len(value) == 3,
+        "Devuelve tres valores: (perplejidad, token, sorpresa).",
+    )
+    expect(
+        isinstance(value[1], str), "El segundo valor es el texto del token."
+    )
+    perplexity = number(value[0], "La perplejidad")
+    return [perplexity, value[1], number(value[2], "La sorpresa")]
+
+
+SPANISH = " al con de del el en es la las los no para por que se un una y "
+LONG = "Es corto: hacen falta 20 palabras o más."
+REPEATS = (
+    "Repetir es el truco barato: lo ya visto no sorprende. De cada tres "
+    "palabras, dos tienen que ser distintas."
+)
+NOT_SPANISH = (
+    "Tiene que ser español, en frases: no veo bastantes palabras como «de», "
+    "«que» o «la»."
+)
+TOO_RARE = (
+    "¿Qué esperaba el modelo ahí? Cambia lo que sorprende por algo que haya "
+    "leído mil veces, y mide otra vez."
+)
+MOST = 8
+
+
+def _paragraph(answer) -> bool:
+    """Si es un párrafo que el modelo ve venir; si no, la pista."""
+    if answer is ...:
+        raise Pending
+    expect(isinstance(answer, str), "El párrafo es un texto, entre comillas.")
+    words = re.findall(r"[^\W\d_]+", answer.lower())
+    expect(len(words) >= 20, LONG)
+    expect(3 * len(set(words)) >= 2 * len(words), REPEATS)
+    expect(sum(f" {w} " in SPANISH for w in words) >= 4, NOT_SPANISH)
+    ids = encode(real_model()[1], answer)
+    expect(len(ids) <= 300, "Es muy largo: con 300 tokens o menos, basta.")
+    perplexity, token, surprise = score(answer)
+    expect(
+        perplexity < MOST,
+        say(
+            "Tu párrafo tiene perplejidad {0:.1f}, y hay que bajar de {1}. Lo "
+            "que más sorprende es {2!r}, con {3:.1f} nats. {4}",
+            *(perplexity, MOST, token, surprise, TOO_RARE),
+        ),
+    )
+    return True
+
+
+LETTER = (
+    "Si tienes alguna pregunta o necesitas ayuda, no dudes en ponerte en "
+    "contacto con nosotros. Estaremos encantados de ayudarte en todo lo que "
+    "necesites."
+)
+RECIPE = (
+    "Un triángulo es un polígono de tres lados y tres ángulos. La suma de los "
+    "ángulos interiores de un triángulo es igual a ciento ochenta grados."
+)
+DIARY = (
+    "Mi abuela cocinaba lentejas los viernes y toda la familia se reunía "
+    "alrededor de la mesa para escuchar sus historias."
+)
 exercise(
     "03.4",
     Part(
-        lambda: [_text(0, 6), _text(1, 2), _text(2, 30), _text(3, 80)],
-        truth=lambda x, i: F.cross_entropy(x[:-1], i[1:]).exp().item(),
+        [(text,) for text in TEXTS],
+        truth=lambda text: [*score(text)],
+        read=_three,
         near=1e-3,
-        what="La perplejidad",
-        said="Con {0.shape[0]} tokens te sale {ours:.3f} y es {right:.3f}.",
+        said=lambda ours, right, text: say(
+            "Con {0!r} dices {1:.2f}, {2!r} y {3:.2f}.", text, *ours
+        ),
         traps={
-            "Comparas cada posición con su propio token. Los logits de la "
-            "posición i predicen el token i + 1.": [
-                lambda x, i: F.cross_entropy(x, i).exp().item(),
-                lambda x, i: F.cross_entropy(x[:-1], i[:-1]).exp().item(),
+            "Comparas cada fila con su propio token, y la fila i predice el "
+            "token i + 1.": _own_token,
+            "El primer token no cuenta: son n − 1 sorpresas, y divides por "
+            "n.": _other(0, lambda _, i, x, n: math.exp(n.sum() / len(i))),
+            "Tienes la sorpresa media. La perplejidad es e elevado a ese "
+            "número, con su signo.": [
+                partial(score, to=lambda mean: mean),
+                partial(score, to=lambda mean: math.exp(-mean)),
+                partial(score, to=lambda mean: 2**mean),
             ],
-            "Usas la probabilidad del mejor token, y se pide la del que "
-            "vino.": lambda x, i: (
-                (-x[:-1].log_softmax(-1).amax(-1).mean()).exp().item()
+            "Sumas las sorpresas; la perplejidad usa su media.": _other(
+                0, lambda _, i, x, n: n.double().sum().exp()
             ),
-            "Has desplazado hacia el lado contrario: los logits de la "
-            "posición i se comparan con el token i + 1, no con el i − 1.": (
-                lambda x, i: F.cross_entropy(x[1:], i[:-1]).exp().item()
+            "Haces la media de las probabilidades, y la media es de las "
+            "sorpresas.": _other(0, lambda _, i, x, n: 1 / (-n).exp().mean()),
+            "Ese es el que menos sorprende: busca la probabilidad más baja, "
+            "que es la sorpresa más alta.": [
+                partial(score, pick=torch.argmin),
+                _other(1, lambda _, i, x, n: _token(i[1:][n.argmin()])),
+            ],
+            "Ese es el token anterior al que sorprende: la fila i habla del "
+            "token i + 1.": _other(
+                1, lambda _, i, x, n: _token(i[n.argmax()])
             ),
-            "Eso es la sorpresa media: falta elevar e a ese número.": (
-                lambda x, i: F.cross_entropy(x[:-1], i[1:]).item()
+            "Ese es el que el modelo esperaba, y se pide el que vino.": _other(
+                1, lambda _, i, x, n: _token(x[n.argmax()].argmax())
             ),
-            "Tienes el signo cambiado: la sorpresa es −ln p.": (
-                lambda x, i: (-F.cross_entropy(x[:-1], i[1:])).exp().item()
-            ),
-            "Mezclas bases: con logaritmo natural, se eleva e.": (
-                lambda x, i: 2 ** F.cross_entropy(x[:-1], i[1:]).item()
-            ),
-            "Sumas las sorpresas; la perplejidad usa su media.": (
-                lambda x, i: math.exp(-_came(x, i).double().log().sum())
-            ),
-            "Divides por n, y con n tokens solo hay n − 1 predicciones.": (
-                lambda x, i: math.exp(-_came(x, i).log().sum() / len(i))
-            ),
-            "Usas los logits como si fueran logaritmos de probabilidades. "
-            "Falta el log_softmax: compruébalo sumando sus exponenciales.": (
-                lambda x, i: math.exp(
-                    -x[:-1].gather(1, i[1:, None]).mean().item()
-                )
-            ),
-            "Haces la media de las probabilidades, y la media es de sus "
-            "logaritmos.": lambda x, i: 1 / _came(x, i).mean().item(),
-            "Eso es la probabilidad del texto entero; la perplejidad es por "
-            "token.": lambda x, i: _came(x, i).prod().item(),
-            "El producto de muchas probabilidades llega a 0 y su inversa, a "
-            "infinito. Suma logaritmos en lugar de multiplicar.": (
-                lambda x, i: (
-                    (1 / _came(x, i).prod()) ** (1 / (len(i) - 1))
-                ).item()
-            ),
+            "El espacio es parte del token: dalo como sale de "
+            "tokenizer.decode.": [
+                _other(1, lambda token, *_: token.strip()),
+                _other(1, lambda token, *_: token.replace(" ", "·")),
+                _other(1, lambda token, *_: token.replace(" ", "Ġ")),
+            ],
+            "La sorpresa es −ln p: positiva, y con logaritmo natural.": [
+                _other(2, lambda nats, *_: nats / math.log(2)),
+                _other(2, lambda nats, *_: nats / math.log(10)),
+                _other(2, lambda nats, *_: math.exp(-nats)),
+                _other(2, lambda nats, *_: -nats),
+            ],
         },
-        otherwise="Hay n − 1 predicciones. Con n = 2 solo hay una: escribe a "
-        "mano qué logits y qué token se comparan.",
-        rights=[
-            lambda x, i: math.exp(F.cross_entropy(x[:-1], i[1:]).item()),
-            lambda x, i: torch.exp(-_came(x, i).log().mean()),
-            lambda x, i: np.exp(-np.log(_came(x, i).numpy()).mean()),
-            _perplexity_loop,
-        ],
+        otherwise="Imprime cada token junto a su sorpresa: hay n − 1, y la fila "
+        "i habla del token i + 1.",
+        rights=[score, _score_loop],
     ),
-    success="¡Correcto! La misma que exp(loss) de la biblioteca.",
+    Part(
+        [()],
+        truth=lambda: True,
+        observe=_paragraph,
+        traps={
+            LONG: [LETTER[:70], "Hola."],
+            REPEATS: ["la casa de la playa y " * 5, DIARY * 2],
+            NOT_SPANISH: [
+                "abcdefghijklmnopqrstuvwxyz".replace("", " "),
+                " ".join(capitals()),
+            ],
+            TOO_RARE: DIARY,
+        },
+        rights=[LETTER, RECIPE],
+    ),
+    success="¡Correcto! Lo que el modelo ve venir lo ha leído mil veces.",
 )
 
 
 # 03.5
 
 
-def _published(seed: int) -> tuple[list[float], float]:
-    """Cinco probabilidades con tres decimales, de logits redondeados."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 40 + 3 * torch.rand(5, generator=generator) + 0.0131
-    logits = logits.to(getattr(torch, DTYPES[seed % 3])).double()
-    logits = logits.sort(descending=True).values
-    shares = 90 * _shares((logits - logits[0]).exp())
-    return [round(p, 3) for p in shares.tolist()], logits[0].item()
-
-
-# en la 62, los dos primeros caen en un múltiplo por casualidad
-SEEDS = (*range(18), 62)
-PUBLISHED = {tuple(_published(seed)[0]): seed for seed in SEEDS}
-
-
-def _guess(
-    percentages,
-    top,
-    order=("bfloat16", "float16"),
-    margin=0.005,
-    test=all,
-    log=math.log,
-    scale=32,
-):
-    logits = [top + log(p / percentages[0]) for p in percentages]
-    for name in order:
-        step = scale * torch.finfo(getattr(torch, name)).eps
-        gaps = [abs(x / step - round(x / step)) * step for x in logits]
-        if test(gap < margin for gap in gaps):
-            return name
-    return "float32"
-
-
-def _one_side(percentages, top):
-    logits = [top + math.log(p / percentages[0]) for p in percentages]
-    for name, step in (("bfloat16", 0.25), ("float16", 1 / 32)):
-        if all(x % step < 0.005 for x in logits):
-            return name
-    return "float32"
-
-
-def _guess_numpy(percentages, top):
-    shares = np.array(percentages)
-    logits = top + np.log(shares / shares[0])
-    for name, step in (("bfloat16", 0.25), ("float16", 0.03125)):
-        if (np.abs(logits - np.rint(logits / step) * step) < 0.005).all():
-            return name
-    return "float32"
-
-
-def _dtype_name(answer, *case) -> str:
-    expect(
-        isinstance(answer, str) and answer in DTYPES,
-        f"Devuelve uno de estos textos: {', '.join(DTYPES)}.",
-    )
-    return answer
-
-
-exercise(
-    "03.5",
-    Part(
-        lambda: [_published(seed) for seed in SEEDS],
-        truth=lambda shares, top: DTYPES[PUBLISHED[tuple(shares)] % 3],
-        read=_dtype_name,
-        said=lambda ours, right, shares, top: say(
-            f"Con {'; '.join(say('{0}', p) for p in shares)} y primer logit "
-            "{0:.4f} dices {1} y se calculó en {2}.",
-            top,
-            ours,
-            right,
-        ),
-        traps={
-            "Todo lo que encaja en el paso grande encaja también en el "
-            "pequeño: ¿por cuál empiezas?": (
-                lambda p, top: _guess(p, top, ("float16", "bfloat16"))
-            ),
-            "Para ti todo es float32: nada encaja nunca. Imprime a qué "
-            "distancia del múltiplo más cercano queda cada logit recuperado: "
-            "¿falla el margen, o la fórmula que los recupera?": [
-                lambda p, top: "float32",
-                lambda p, top: _guess(p, top, margin=1e-9),
-                lambda p, top: _guess(p, top, log=math.log10),
-            ],
-            "Para ti todo es bfloat16: todo encaja siempre. Imprime el paso y "
-            "el margen: ¿cuál de los dos es mayor?": [
-                lambda p, top: "bfloat16",
-                lambda p, top: _guess(p, top, scale=1),
-                lambda p, top: _guess(p, top, margin=0.13),
-            ],
-            "Un logit puede quedar un poco por debajo del múltiplo, y "
-            "entonces el resto es casi un paso entero. Mide la distancia al "
-            "múltiplo más cercano, por los dos lados.": _one_side,
-            "Solo miras los primeros logits, y pueden caer en un múltiplo por "
-            "casualidad. Tienen que encajar todos.": [
-                lambda p, top: _guess(p[:1], top),
-                lambda p, top: _guess(p[:2], top),
-            ],
-            "Te basta con que encaje uno, y el primero encaja a menudo por "
-            "casualidad. Tienen que encajar todos.": (
-                lambda p, top: _guess(p, top, test=any)
-            ),
-            "Con ese margen encaja de más en el paso pequeño: compáralo con "
-            "1/32.": lambda p, top: _guess(p, top, margin=0.1),
-        },
-        otherwise="Recupera los logits e imprime a qué distancia quedan del "
-        "múltiplo más cercano de cada paso.",
-        rights=[_guess, _guess_numpy],
-    ),
-    success="¡Correcto! Las cifras delatan al dtype.",
+CONTROL = ["France", "Italy", "Russia", "Peru"]
+CONTROL += ["Francia", "Italia", "Rusia", "Perú"]
+HOLE = "La plantilla es un texto con un hueco {}, donde va el país."
+UNKNOWN = "Ese país no está en la tabla: cópialo de capitals()."
+NO_CAPITAL = (
+    "La plantilla tiene que preguntar por la capital, con esa palabra."
 )
+TELLS = "Sin cifras y sin nombrar ninguna capital: eso es soplar."
+SHOWN = "Esa es la de la unidad: busca otra manera de preguntarlo."
+NOT_A_NAME = (
+    "No es el nombre de otra ciudad, y así no se equivoca. Haz que la "
+    "plantilla acabe justo donde va la ciudad."
+)
+ITS_RIGHT = "Acierta, o es el comienzo de la capital: prueba con otro país."
+DOUBTS = (
+    "No es la capital, pero duda: hacen falta 0,5 o más. ¿Con qué final de la "
+    "plantilla se decide?"
+)
+TOLD = "Esa palabra la pones tú en la plantilla: que lo diga el modelo solo."
+ANOTHER = (
+    "Así, el modelo tampoco da la capital de los países fáciles: la plantilla "
+    "pregunta otra cosa, o no se entiende."
+)
+
+
+@lru_cache(64)
+def _answers(template: str, *names) -> list[tuple[str, float]]:
+    """(token, probabilidad) con cada país, en un solo forward."""
+    model, tokenizer = real_model()
+    rows = [encode(tokenizer, template.replace("{}", name)) for name in names]
+    longest = max(map(len, rows))
+    ids = torch.tensor([[-1] * (longest - len(row)) + row for row in rows])
+    mask = (ids >= 0).long()
+    best = next_logits(model, ids * mask, None, mask).softmax(-1).max(-1)
+    return [(_token(i), p) for i, p in zip(best.indices, best.values.tolist())]
+
+
+def _right(token: str, name: str) -> bool:
+    """Si el token es el comienzo de la capital, o de una palabra suya."""
+    word = plain_text(token).strip()
+    words = plain_text(" ".join(capitals()[name]))
+    return word != "" and f" {word}" in f" {words}"
+
+
+def _template(template) -> None:
+    expect(isinstance(template, str) and "{}" in template, HOLE)
+    text = plain_text(template)
+    words = " ".join(re.findall(r"\w+", text))
+    expect("capital" in text, NO_CAPITAL)
+    named = {plain_text(c) for several in capitals().values() for c in several}
+    named = any(f" {c} " in f" {words} " for c in named)
+    expect(not named and not re.search(r"\d", text), TELLS)
+    expect(words != "the capital of is", SHOWN)
+    size = len(encode(real_model()[1], template))
+    expect(size <= 60, "Es muy larga: con 60 tokens o menos, basta.")
+
+
+ENGLISH = "The capital of {} is the city of", "Nigeria"
+
+
+@exercise(
+    "03.5",
+    success="¡Correcto! Seguro, y equivocado: no mide la verdad.",
+    traps={
+        HOLE: [("The capital of Chile is", "Chile"), (3, "Nigeria")],
+        UNKNOWN: [(ENGLISH[0], "Narnia"), (ENGLISH[0], ["Nigeria"])],
+        NO_CAPITAL: ("The city of {} is the city of", "Nigeria"),
+        TELLS: [
+            ("In 1990, the capital of {} is", "Nigeria"),
+            ("As in Lima, the capital of {} is", "Nigeria"),
+        ],
+        SHOWN: [
+            ("The capital of {} is", "Nigeria"),
+            (" the capital of {} is:", "Nigeria"),
+        ],
+        NOT_A_NAME: ("The capital of {} is a", "France"),
+        ITS_RIGHT: (ENGLISH[0], "France"),
+        DOUBTS: (ENGLISH[0], "Canada"),
+        TOLD: ("Lagos. The capital of {} is the city of", "Nigeria"),
+        ANOTHER: (f"{ENGLISH[0]} Rio de", "Brazil"),
+    },
+    rights=[ENGLISH, ("Q: What is the capital of {}?\nA:", "Nigeria")],
+)
+def confident_error(template, country):
+    """Una plantilla y un país con los que el modelo falla, y seguro."""
+    if template is ... or country is ...:
+        raise Pending
+    _template(template)
+    expect(isinstance(country, str) and country in capitals(), UNKNOWN)
+    (token, p), *controls = _answers(template, country, *CONTROL)
+    said = say("Con {0}, dice {1!r} con {2:.2f}. ", country, token, p)
+    word = plain_text(token).strip()
+    is_name = token.strip()[:1].isupper() and word not in plain_text(country)
+    expect(is_name, said + NOT_A_NAME)
+    expect(not _right(token, country), said + ITS_RIGHT)
+    expect(p >= 0.5, said + DOUBTS)
+    expect(word not in plain_text(template), said + TOLD)
+    hits = [_right(t, name) for (t, _), name in zip(controls, CONTROL)]
+    expect(max(sum(hits[:4]), sum(hits[4:])) >= 2, said + ANOTHER)
 
 
 # 03.6
