@@ -1,11 +1,11 @@
 """Del archivo al modelo cargado, en una sola dirección.
 
 `gguf` sabe leer el archivo, `download` lo consigue, `convert` lo deja en una
-carpeta y `load` la carga. Ninguno importa a otro que venga después. Es un servicio: el
-curso enseña lo que pasa desde que el modelo está en memoria.
+carpeta y `load` la carga. Ninguno importa a otro que venga después. Es un
+servicio: la unidad 02 abre el archivo una vez, y desde ahí se usa hecho.
 """
 
-from .convert import fetch_weights
+from .convert import fetch_gguf, fetch_weights
 from .download import WeightsError
 from .load import (
     MODELS,
@@ -23,6 +23,7 @@ __all__ = [
     "MemoryShortage",
     "WeightsError",
     "environment_report",
+    "fetch_gguf",
     "fetch_weights",
     "free_memory",
     "load_config",

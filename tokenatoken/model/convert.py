@@ -208,6 +208,12 @@ def fetch_weights(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
     return folder
 
 
+def fetch_gguf(spec: WeightsFile = COURSE_WEIGHTS) -> Path:
+    """Ruta del archivo tal como se publica, con su suma comprobada. Lo busca
+    donde `fetch_weights`, y si no está lo descarga. Lanza `WeightsError`."""
+    return find_gguf(spec, cache_dir(), local_gguf(spec))
+
+
 def _prepare(gguf: Path, folder: Path) -> None:
     """Convierte en una carpeta temporal y la renombra cuando está entera."""
     for stale in (folder, *folder.parent.glob("preparando-*")):

@@ -17,7 +17,12 @@ from .charts import (
     scatter,
 )
 from .unit01 import token_explorer
-from .unit02 import attention_explorer
+from .unit02 import (
+    attention_explorer,
+    attention_steps,
+    lens_explorer,
+    rope_dials,
+)
 from .unit03 import temperature_explorer
 from .unit04 import sampling_explorer
 from .unit05 import generation_explorer, live

@@ -42,8 +42,9 @@ class Canvas:
     def text(
         self, x, y, words, size=20, anchor="middle", color="#000", **style
     ) -> None:
-        """Un rótulo con su centro a la altura `y`. `style`: `mono`, `bold` o
-        `turn` (grados en el sentido de las agujas del reloj)."""
+        """Un rótulo con su centro a la altura `y`. `style`: `mono`, `bold`,
+        `turn` (grados en el sentido de las agujas del reloj) o `still` (qué
+        poner en la imagen si su fuente no tiene los caracteres)."""
         self.labels.append(
             dict(x=x, y=y, words=words, size=size, anchor=anchor, color=color)
             | style
@@ -93,7 +94,7 @@ def _svg_box(x, y, wide, high, fill, edge, opacity, line) -> str:
 
 
 def _svg_text(
-    x, y, words, size, anchor, color, mono=False, bold=False, turn=0
+    x, y, words, size, anchor, color, mono=False, bold=False, turn=0, still=""
 ) -> str:
     place = f'x="{x:.1f}" y="{y + 0.35 * size:.1f}"'
     if turn:
@@ -116,12 +117,23 @@ def _patch(x, y, wide, high, fill, edge, opacity, line):
 
 
 def _write(
-    axes, x, y, words, size, anchor, color, mono=False, bold=False, turn=0
+    axes,
+    x,
+    y,
+    words,
+    size,
+    anchor,
+    color,
+    mono=False,
+    bold=False,
+    turn=0,
+    still="",
 ) -> None:
+    plain = drawable(words) if mono else words
     axes.text(
         x,
         y,
-        drawable(words) if mono else words,
+        still if still and plain != words else plain,
         size=0.72 * size,  # píxeles a puntos, a 100 por pulgada
         ha=_ALIGN[anchor],
         va="baseline" if turn else "center_baseline",

@@ -140,8 +140,9 @@ def _commas(marks: Callable) -> Callable:
 
 
 def comma(text: str) -> str:
-    """El texto con la coma decimal: «T = 0.7» → «T = 0,7»."""
-    return re.sub(r"(?<=\d)\.(?=\d)", ",", str(text))
+    """El texto con la coma decimal: «T = 0.7» → «T = 0,7». Un nombre como
+    «Qwen2.5» se queda igual."""
+    return re.sub(r"(?<![\w.])(\d+)\.(?=\d)", r"\1,", str(text))
 
 
 def plain_log(axis) -> None:
