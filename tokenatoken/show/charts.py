@@ -91,7 +91,7 @@ def calibration(confidence, right, title: str, bins: int = 5) -> Picture:
     for p, good in zip(confidence, right):
         groups[min(int(p * bins), bins - 1)].append((p, bool(good)))
     with drawing(title, 5.8) as d:
-        d.axes.plot([0, 1], [0, 1], "--", color="black", lw=2)
+        d.axes.plot([0, 1], [0, 1], "k--", lw=2, label="confianza exacta")
         for i, group in enumerate(groups):
             if group:
                 total, good = len(group), sum(g for _, g in group)
@@ -99,14 +99,15 @@ def calibration(confidence, right, title: str, bins: int = 5) -> Picture:
                 low, high = _wilson(good, total)
                 d.axes.plot([mean] * 2, [low, high], lw=4, color=PALETTE[0])
                 d.axes.plot(mean, good / total, "o", ms=12, color=PALETTE[5])
-                place = mean + 0.02, good / total
-                d.axes.text(*place, f"{good} de {total}", va="center", size=15)
-                span = (
-                    f"de {number(i / bins, 1)} a {number((i + 1) / bins, 1)}"
-                )
-                d.lines.append(f"{span}: acierta {good} de {total}")
+                place = mean + 0.025, good / total
+                look = dict(va="center", size=15, backgroundcolor="white")
+                d.axes.text(*place, f"{good} de {total}", **look)
+                low, high = number(i / bins, 1), number((i + 1) / bins, 1)
+                said = f"de {low} a {high}: acierta {good} de {total}"
+                d.lines.append(said)
         d.axes.set(xlim=(0, 1.02), ylim=(0, 1.05))
         d.axes.set(xlabel="Confianza media", ylabel="Proporción de aciertos")
+        d.axes.legend(frameon=False, loc="lower right", handlelength=3)
     return d.picture
 
 
