@@ -73,11 +73,23 @@ def definitions(notebook: str, *names: str) -> dict:
     return space
 
 
+UNIT3 = definitions("03_softmax.ipynb", "softmax", "apply_temperature")
 UNIT4 = definitions("04_muestreo.ipynb", "top_k", "top_p", "spin")
 UNIT6 = definitions(
     "06_kv_cache.ipynb", "ConcatLayer", "PreallocatedLayer", "write_cached"
 )
 UNIT5 = definitions("05_bucle.ipynb", "write", "pieces_of", "beam_search")
+
+
+@pytest.mark.parametrize("T", [0, 0.1, 0.7, 1, 1.5, 2, 3])
+def test_the_temperature_of_unit_03(T):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(50, generator=generator)
+    logits[[4, 7]] = logits.max() + 1  # empatan: con T = 0, gana el primero
+    theirs = sampling.apply_temperature(logits, T)
+    ours = UNIT3["apply_temperature"](logits, T)
+    assert torch.equal(ours, theirs)
+    assert torch.allclose(UNIT3["softmax"](ours), theirs.softmax(-1))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -59,6 +59,10 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
         ),
         (lambda: show.line([1, 2], [5, 6], "T", "X", "Y"), ["1 → 5, 2 → 6"]),
         (
+            lambda: show.calibration([0.1, 0.15, 1.0], [True, False, 1], "T"),
+            ["de 0,0 a 0,2: acierta 1 de 2", "de 0,8 a 1,0: acierta 1 de 1"],
+        ),
+        (
             lambda: show.heatmap(
                 [[1, float("nan")], [0.5, 2]], "ab", "cd", "T"
             ),

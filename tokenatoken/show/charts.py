@@ -81,6 +81,36 @@ def rates(counts, total: int, title: str) -> Picture:
     return d.picture
 
 
+def calibration(confidence, right, title: str, bins: int = 5) -> Picture:
+    """Lo seguro que estaba contra lo que acertó, por tramos de confianza, con
+    su intervalo de Wilson al 95 %; en la diagonal serían lo mismo.
+
+    `confidence`: de 0 a 1; `right`: si acertó, en el mismo orden.
+    """
+    groups = [[] for _ in range(bins)]
+    for p, good in zip(confidence, right):
+        groups[min(int(p * bins), bins - 1)].append((p, bool(good)))
+    with drawing(title, 5.8) as d:
+        d.axes.plot([0, 1], [0, 1], "k--", lw=2, label="confianza exacta")
+        for i, group in enumerate(groups):
+            if group:
+                total, good = len(group), sum(g for _, g in group)
+                mean = sum(p for p, _ in group) / total
+                low, high = _wilson(good, total)
+                d.axes.plot([mean] * 2, [low, high], lw=4, color=PALETTE[0])
+                d.axes.plot(mean, good / total, "o", ms=12, color=PALETTE[5])
+                place = mean + 0.025, good / total
+                look = dict(va="center", size=15, backgroundcolor="white")
+                d.axes.text(*place, f"{good} de {total}", **look)
+                low, high = number(i / bins, 1), number((i + 1) / bins, 1)
+                said = f"de {low} a {high}: acierta {good} de {total}"
+                d.lines.append(said)
+        d.axes.set(xlim=(0, 1.02), ylim=(0, 1.05))
+        d.axes.set(xlabel="Confianza media", ylabel="Proporción de aciertos")
+        d.axes.legend(frameon=False, loc="lower right", handlelength=3)
+    return d.picture
+
+
 def _wilson(good: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """Entre qué proporciones puede estar la de verdad (Wilson, 1927)."""
     middle = (good + z * z / 2) / (total + z * z)
