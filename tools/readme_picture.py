@@ -15,7 +15,7 @@ PICTURES = {
         "01_tokens.ipynb",
         "token_strip(tokenizer, prompt",
     ),
-    "01_coste.png": ("01_tokens.ipynb", "per_word = tokens.div"),
+    "01_coste.png": ("01_tokens.ipynb", "per_token = pd.DataFrame"),
 }
 
 

@@ -20,6 +20,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils import get_json_schema
 
 from tokenatoken import (
@@ -31,12 +32,14 @@ from tokenatoken import (
     forward,
     generation,
     grammar,
+    number,
     pages,
     quantize,
     sampling,
     scheduler,
     serving,
     speculative,
+    tokens,
 )
 from tokenatoken import text as text_module
 from tokenatoken.cache import make_cache
@@ -44,7 +47,13 @@ from tokenatoken.grammar import regex
 from tokenatoken.model import load_tokenizer
 
 from . import test_cache
-from .tiny import CONFIGS, ended_tokenizer, random_ids, tiny_model
+from .tiny import (
+    CONFIGS,
+    ended_tokenizer,
+    random_ids,
+    tiny_model,
+    wide_model,
+)
 
 NOTEBOOKS = __file__.rsplit("/tests/", 1)[0] + "/notebooks/"
 
@@ -629,3 +638,71 @@ def test_unit12_keys_and_pages_are_the_helpers():
     theirs.own(tables[1], 1, lambda *a: copies[1].append(a))
     assert tables[0] == tables[1] and copies[0] == copies[1] == [(1, 3)]
     assert ours.users == theirs.users
+
+
+def test_the_bytes_of_unit_01():
+    tokenizer = load_tokenizer()
+    unit = definitions("01_tokens.ipynb", "token_bytes")
+    unit |= {"tokenizer": tokenizer, "letters": tokens.byte_alphabet()}
+    for i in range(0, tokenizer.vocab_size, 997):
+        assert unit["token_bytes"](i) == tokens.token_bytes(tokenizer, i)
+
+
+@pytest.fixture(scope="module")
+def unit02():
+    """Las funciones de la unidad 02, con un modelo diminuto."""
+    names = "prompt_ids", "all_logits", "next_logits", "top_tokens", "rms_norm"
+    tokenizer = ended_tokenizer()
+    model = wide_model(len(tokenizer))
+    unit = definitions("02_forward.ipynb", *names, "rotate", "states", "lens")
+    unit |= dict(model=model, tokenizer=tokenizer, config=model.config)
+    unit |= dict(encode=tokens.encode, number=number)
+    return unit
+
+
+def test_the_forward_of_unit_02(unit02):
+    model, tokenizer = unit02["model"], unit02["tokenizer"]
+    ids = forward.prompt_ids(model, tokenizer, "uno dos")
+    assert torch.equal(unit02["prompt_ids"]("uno dos"), ids)
+    with torch.inference_mode():
+        for name in ("all_logits", "next_logits"):
+            ours, theirs = (
+                unit02[name](ids),
+                getattr(forward, name)(model, ids),
+            )
+            assert torch.allclose(ours, theirs, atol=1e-5)
+        row = unit02["next_logits"](ids)[0]
+        table = forward.top_tokens(row, tokenizer, 4)
+        ours = unit02["top_tokens"](row, 4)
+    assert [part.rsplit(" ", 2)[0] for part in ours.split(", ")] == [
+        *table["token"]
+    ]
+
+
+def test_the_norm_and_the_turn_of_unit_02(unit02):
+    model = tiny_model("qwen2")
+    config, norm = model.config, model.model.norm
+    x = torch.randn(1, 5, config.hidden_size)
+    theta = config.rope_parameters["rope_theta"]
+    head_dim = config.hidden_size // config.num_attention_heads
+    unit02 |= dict(config=config)
+    unit02["speed"] = theta ** (-torch.arange(0, head_dim, 2) / head_dim)
+    with torch.inference_mode():
+        ours = unit02["rms_norm"](x, norm.weight)
+        assert torch.allclose(ours, norm(x), atol=1e-5)
+        q = torch.randn(1, 2, 5, head_dim)
+        cos, sin = model.model.rotary_emb(q, torch.arange(5)[None])
+        theirs, _ = apply_rotary_pos_emb(q, q, cos, sin)
+        assert torch.allclose(unit02["rotate"](q), theirs, atol=1e-5)
+
+
+def test_the_lens_of_unit_02_ends_where_the_model_does(unit02):
+    model = unit02["model"]
+    with torch.inference_mode():
+        vectors = unit02["states"]("uno dos", last=2)
+        p = unit02["lens"](vectors)
+        ids = unit02["prompt_ids"]("uno dos")
+        right = unit02["all_logits"](ids).softmax(-1)[0, -2:]
+    assert len(p) == model.config.num_hidden_layers + 1
+    assert torch.allclose(p[-1], right, atol=1e-5)
+    assert not torch.allclose(p[1], right, atol=1e-3)

@@ -69,8 +69,16 @@ TABLE = pd.DataFrame({"a": [1.5, 2.0], "b": [0.25, 4.0]}, index=["uno", "dos"])
             ["a: c 1,00\n", "b: c 0,50, d 2,00"],
         ),
         (
-            lambda: show.flow([("a", "[1]", "x"), ("b", "[2]", "y")], "T"),
-            ["a [1]: x", "b [2]: y"],
+            lambda: show.attention_steps(
+                ["a", "b"],
+                *([[1, 0], [0, 1]], [0.0, 1.0], [0.3, 0.7], [[1, 2], [3, 4]]),
+                *([2.4, 3.4], "T"),
+            ),
+            ["b: puntuación 1,00, peso 0,70", "[2,4; 3,4]"],
+        ),
+        (
+            lambda: show.rope_dials({"una": 1.0, "otra": 0.001}),
+            ["una: 57,3 grados", "otra: 0,0573 grados"],
         ),
         (
             lambda: show.curves(
@@ -259,6 +267,29 @@ MAPS = torch.softmax(
 )
 
 
+def read(text):
+    """Una lente de mentira: cuatro capas que ganan cada vez por más."""
+    words = text.split()
+    rows = [[f"{word}所在地{i}" for word in words] for i in range(4)]
+    return words, rows, [[i / 4] * len(words) for i in range(4)]
+
+
+def test_the_lens_reads_what_you_write(published):
+    box = show.lens_explorer(read, ["Hola", "Uno dos"], 1)
+    knobs, facts, drawing = box.children
+    assert "Hola所在地1" in drawing.value and "capa" in drawing.value
+    knobs.children[0].value = "Uno dos"
+    assert "dos所在地3 (75 %)" in drawing.value
+    knobs.children[1].value = "a <b> c d e f g h i j"
+    assert "a &lt;b&gt; c" in facts.value  # entero, y abajo los ocho últimos
+    assert "b所在地1" not in drawing.value and "j所在地1" in drawing.value
+    knobs.children[1].value = " "
+    assert "dos所在地3" in drawing.value
+    states = published[0][0][0][STATES]
+    assert [len(p["labels"]) for p in states["prompts"]] == [1, 2]
+    assert states["prompts"][1]["percent"] == [[25, 25], [50, 50], [75, 75]]
+
+
 def made(name: str, tiny) -> ipywidgets.VBox:
     """Cada explorador, con datos de verdad o casi."""
     ids = prompt_ids(tiny, SMOLLM2, "Hola")
@@ -268,6 +299,7 @@ def made(name: str, tiny) -> ipywidgets.VBox:
     return {
         "tokens": lambda: show.token_explorer(TOKENIZERS, "Hola mundo"),
         "attention": lambda: show.attention_explorer(MAPS, list("abcd"), 2, 1),
+        "lens": lambda: show.lens_explorer(read, ["Hola", "Uno dos"], 1),
         "temperature": lambda: show.temperature_explorer(logits, SMOLLM2, 4),
         "sampling": lambda: show.sampling_explorer(tiny, SMOLLM2, "Hola"),
         "steps": lambda: show.generation_explorer(SMOLLM2, "Hola", steps),
@@ -439,6 +471,7 @@ def test_a_passport_for_each_token():
 
 
 MOVES = {
+    "lens": [("example", "Uno dos"), ("own", "tres")],
     "tokens": [("text", "peluche"), ("vocabulary", "MiniLM"), ("price", 9.0)],
     "attention": [("layer", 0), ("head", 0)],
     "temperature": [("T", 2.5), ("T", 0.0)],

@@ -15,7 +15,7 @@ import torch
 
 from tokenatoken.model import convert as prepare
 from tokenatoken.model import download as weights
-from tokenatoken.model.convert import fetch_weights
+from tokenatoken.model.convert import fetch_gguf, fetch_weights
 from tokenatoken.model.download import WeightsError
 
 from .conftest import REVISION
@@ -58,6 +58,18 @@ def test_mirror_gives_a_ready_folder_and_then_nothing_is_fetched(
     )
     assert fetch_weights(spec) == folder
     assert not list(clean_machine.glob("preparando-*"))
+
+
+def test_the_file_itself_is_found_where_it_was_left(
+    spec, clean_machine, monkeypatch
+):
+    fetch_weights(spec)
+    for source in ("_from_hub", "_from_mirror"):
+        monkeypatch.setattr(
+            weights, source, lambda *a: pytest.fail("baja otra vez")
+        )
+    path = fetch_gguf(spec)
+    assert path.read_bytes()[:4] == b"GGUF" and path.parent == clean_machine
 
 
 def test_converted_weights_equal_transformers_bit_for_bit(spec, clean_machine):

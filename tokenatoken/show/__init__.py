@@ -3,7 +3,7 @@
 Es un servicio: dibuja, y ninguna idea del curso está aquí.
 """
 
-from .boxes import diagram, flow, surprise_strip, token_strip
+from .boxes import diagram, surprise_strip, token_strip
 from .charts import (
     before_after,
     calibration,

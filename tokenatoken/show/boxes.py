@@ -263,27 +263,6 @@ def _legend(canvas: Canvas, names: dict) -> None:
         x += 290
 
 
-def flow(steps: list[tuple[str, str, str]], title: str) -> Picture:
-    """Diagrama de un recorrido, de arriba abajo: una caja por paso.
-
-    `steps`: `(nombre, forma, detalle)`. La forma va a la izquierda, junto a
-    la flecha que entra; el detalle, dentro de la caja.
-    """
-    canvas = Canvas(60 + 92 * len(steps))
-    canvas.title(title)
-    for i, (name, shape, detail) in enumerate(steps):
-        y = 60 + 92 * i
-        canvas.box(310, y, 780, 62, TOKEN_COLORS[i % len(TOKEN_COLORS)])
-        canvas.text(330, y + 31, name, 22, "start", bold=True)
-        canvas.text(1070, y + 31, detail, 20, "end")
-        canvas.text(285, y + 31, shape, 21, "end", mono=True)
-        if i + 1 < len(steps):
-            canvas.text(700, y + 76, "▼", 20, color="#555555")
-    lines = (f"{n} {s}: {d}".strip(": ") for n, s, d in steps)
-    canvas.about = f"{title}.\n" + "\n".join(lines)
-    return canvas.picture()
-
-
 def diagram(
     boxes: dict, arrows: list[tuple[str, str, str]], title: str, wide: int = 11
 ) -> Picture:
