@@ -3,8 +3,8 @@
     python -m tools.pieces
 
 Rehace tokenatoken/data/piezas/piezas.json con las palabras de casos.toml:
-cinco preguntas que se responden con las piezas a la vista y otras cinco,
-parecidas, para las que hay que abrirlas. 40 casos cada una; greedy, fp32, el
+seis preguntas que se responden con las piezas a la vista y otras seis,
+parecidas, para las que hay que abrirlas o juntarlas. 40 casos cada una; greedy, fp32, el
 texto tal cual, sin plantilla de chat. Cinco minutos.
 """
 
@@ -42,15 +42,15 @@ def in_words(n: int) -> str:
     return HUNDREDS[n // 100 - 1] + rest
 
 
-def spelling(words) -> dict:
+def spelling(words, how: str = "se deletrea", turn=str) -> dict:
     """«s o l» se deletrea s-o-l, con las letras sueltas y juntas."""
 
     def ask(write, w):
-        shown = (
-            f"«{write(x)}» se deletrea {'-'.join(x)}."
+        shown = " ".join(
+            f"«{write(x)}» {how} {'-'.join(turn(x))}."
             for x in ("sol", "reloj")
         )
-        return f"{' '.join(shown)} «{write(w)}» se deletrea", f" {'-'.join(w)}"
+        return f"{shown} «{write(w)}» {how}", f" {'-'.join(turn(w))}"
 
     return {
         "open": [ask(" ".join, w) for w in words],
@@ -71,21 +71,23 @@ def sums(count: int) -> dict:
 
 
 def translations(known: dict) -> list:
-    shown = "Español: perro grande. Inglés: big dog.\nEspañol: "
+    shown = "Español: mañana fría. Inglés: cold morning.\nEspañol: "
     return [(f"{shown}{w}. Inglés:", f" {t}") for w, t in known.items()]
 
 
+def backwards(words) -> dict:
+    """«s o l» al revés es l-o-s, con las letras sueltas y juntas."""
+    return spelling(words, "al revés es", lambda w: w[::-1])
+
+
 def names(surnames) -> dict:
-    """Copiar un apellido, y darle la vuelta."""
-
-    def ask(w, what):
-        return f"Me llamo Ana {w} y vivo en Lima. Mi apellido{what} es"
-
+    """Copiar un apellido, y deletrearlo."""
+    asks = (
+        f"Me llamo Ana {w} y vivo en Lima. Mi apellido es" for w in surnames
+    )
     return {
-        "open": [(ask(w, ""), f" {w}") for w in surnames],
-        "closed": [
-            (ask(w, " al revés"), f" {w[::-1].capitalize()}") for w in surnames
-        ],
+        "open": [(ask, f" {w}") for ask, w in zip(asks, surnames)],
+        "closed": spelling(surnames)["closed"],
     }
 
 
@@ -111,10 +113,11 @@ def choices(pairs: dict) -> dict:
 def tests() -> dict:
     words, surnames = (CASES[k].split() for k in ("palabras", "apellidos"))
     return {
-        "letras": spelling(words),
+        "deletrear": spelling(words),
+        "darle la vuelta": backwards(words),
         "rimas": choices(CASES["parejas"]),
         "cifras": sums(40),
-        "palabras raras": {
+        "traducir": {
             "open": translations(CASES["frecuentes"]),
             "closed": translations(CASES["raras"]),
         },
@@ -151,9 +154,14 @@ def preferred(model, tokenizer, prompt: str, *answers: str) -> str:
 
 
 def right(wrote: str, answer: str) -> bool:
-    """Si escribe la respuesta entera, y no otra más larga."""
-    rest = wrote[len(answer) :][:1]
-    return wrote.startswith(answer) and not (rest.isalnum() or rest == "-")
+    """Si escribe la respuesta entera, y no otra más larga. Al deletrear, un
+    espacio vale como guion: «p-e-r r o» es «perro»."""
+    if "-" in answer:
+        wrote, answer = (t.replace("-", " ") for t in (wrote, answer))
+        rest = wrote[len(answer) :].strip()
+    else:
+        rest = wrote[len(answer) :]
+    return wrote.startswith(answer) and not rest[:1].isalnum()
 
 
 @torch.inference_mode()

@@ -35,6 +35,10 @@ def test_numbers_in_words(n, words):
     [
         (" s-o-l. «", " s-o-l", True),
         (" s-o-l-a", " s-o-l", False),
+        (" s-o l. «", " s-o-l", True),
+        (" s-ol. «", " s-o-l", False),
+        (" s-o-l a", " s-o-l", False),
+        (" sol y", " sol", True),
         (" 5851", " 585", False),
         (" 585\n3", " 585", True),
         (" dogs", " dog", False),
