@@ -814,7 +814,7 @@ RULES = {  # pista: (qué tiene que cumplir el prompt, los que no lo cumplen)
             re.search(COMMON, text, re.I)
             and not re.search(ENGLISH, text, re.I)
         ),
-        ["Madrid Roma París", "Tell me a story about my", "Me too, no doubt"],
+        ["Madrid Roma París", "Me too, no doubt"],
     ),
 }
 

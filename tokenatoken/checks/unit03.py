@@ -688,20 +688,8 @@ ENGLISH = "The capital of {} is the city of", "Nigeria"
     traps={
         HOLE: [("The capital of Chile is", "Chile"), (3, "Nigeria")],
         UNKNOWN: [(ENGLISH[0], "Narnia"), (ENGLISH[0], ["Nigeria"])],
-        NO_CAPITAL: [
-            ("The city of {} is the city of", "Nigeria"),
-            ("Under capitalism, the main city in {} is", "Nigeria"),
-        ],
-        BENT: [
-            (template, "Turkey")
-            for template in (
-                "The economic capital of {} is the city of",
-                "The NOT capital of {} is the city of",
-                "Wrong answer: the capital of {} is",
-                "The capital of {} was moved away from the city of",
-                "La antigua capital de {} es la ciudad de",
-            )
-        ],
+        NO_CAPITAL: ("The city of {} is the city of", "Nigeria"),
+        BENT: ("La antigua capital de {} es la ciudad de", "Turkey"),
         TELLS: [
             ("In 1990, the capital of {} is", "Nigeria"),
             ("As in Lima, the capital of {} is", "Nigeria"),
