@@ -43,6 +43,13 @@ MUTANTS = {
             says="cuántos tokens",
         ),
         "solo el coste": wrong(lambda p, x: cost(p, x)[1], says="dos valores"),
+        "en minúsculas": wrong(
+            lambda p, x: (
+                n := count_tokens(p.read_text().lower()),
+                n * x / 1e6,
+            ),
+            says="son",
+        ),
         "uno de más": wrong(
             lambda p, x: (cost(p, x)[0] + 1, cost(p, x)[1]), says="son"
         ),
@@ -82,6 +89,12 @@ MUTANTS = {
         ),
         "del último al primero": wrong(
             lambda words, k: learn(words, k)[::-1], bpe_decode, says="a mano"
+        ),
+        "en minúsculas": wrong(
+            partial(learn, raw=lambda word: word.lower().encode()), bpe_decode
+        ),
+        "devuelve minúsculas": wrong(
+            learn, lambda *given: bpe_decode(*given).lower(), says="te sale"
         ),
         "la menos vista": wrong(
             partial(learn, best=lambda c: min(c, key=c.get)), bpe_decode

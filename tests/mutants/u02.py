@@ -71,6 +71,9 @@ MUTANTS = {
             lambda m, ids: ids.zero_().sum(), "", says="copia"
         ),
         "un número": wrong(_settles(), 7, says="un texto"),
+        "en inglés": wrong(
+            _settles(), "Tell me a story about my", says="inglés"
+        ),
         "sin chino": wrong(
             _settles(),
             "El libro que estoy leyendo trata de",

@@ -80,6 +80,26 @@ MUTANTS = {
         "repite el país": wrong(
             "capital of {}:", "Canada", says="otra ciudad"
         ),
+        "capitalismo": wrong(
+            "Under capitalism, the main city in {} is",
+            "Nigeria",
+            says="esa palabra",
+        ),
+        "la económica": wrong(
+            "The economic capital of {} is the city of",
+            "Turkey",
+            says="tal cual",
+        ),
+        "la que no es": wrong(
+            "Wrong answer: the NOT capital of {} is",
+            "Nigeria",
+            says="tal cual",
+        ),
+        "la de antes": wrong(
+            "The capital of {} was moved away from the city of",
+            "Nigeria",
+            says="tal cual",
+        ),
         "con la respuesta": wrong(
             "Sydney is in Australia. The capital of {} is the city of",
             "Australia",

@@ -28,6 +28,20 @@ def test_right_wrong_and_untouched():
         assert check("99.1", gap).ok is None
 
 
+def test_each_part_is_graded_without_waiting_for_the_others():
+    part = checks.Part([(3,)], truth=lambda x: 2 * x, rights=[lambda x: 2 * x])
+    exercise("99.2", part, part)
+    good, wrong = part.rights[0], lambda x: x
+    assert check("99.2", wrong, ...).ok is False
+    assert "respuesta 2 de 2" in check("99.2", good, ...).message
+    assert check("99.2", ..., wrong).ok is None
+    del checks.EXERCISES["99.2"]
+
+
+def test_a_gap_in_something_it_uses_is_pending():
+    assert check("99.1", lambda x: x * len(...)).ok is None
+
+
 def test_forgotten_return_is_not_pending():
     verdict = check("99.1", lambda x: None)
     assert verdict.ok is False and "return" in verdict.message

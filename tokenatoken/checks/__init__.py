@@ -96,9 +96,9 @@ def _verdict(number: str, answers: tuple) -> Verdict:
         return Verdict(number, False, _unknown(known))
     try:
         _grade(EXERCISES[number], answers)
-    except Pending:
+    except Pending as gap:
         text = "Pendiente: rellena el hueco de la celda anterior."
-        return Verdict(number, None, text)
+        return Verdict(number, None, str(gap) or text)
     except Hint as hint:
         return Verdict(number, False, str(hint))
     except Exception as error:  # la respuesta no es de un tipo comparable
@@ -120,7 +120,8 @@ def _unknown(known: list[str]) -> str:
 
 
 def _grade(exercise, answers) -> None:
-    if any(answer is ... or answer is None for answer in answers):
+    gap = any(answer is ... or answer is None for answer in answers)
+    if gap and not exercise.by_parts:
         raise Pending
     expect(
         len(answers) == exercise.answers,

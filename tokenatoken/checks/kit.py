@@ -57,13 +57,14 @@ MEANS = {
     "RuntimeError": "«las formas o los tipos no encajan»",
     "StopIteration": "«no queda nada que pedir»",
     "TypeError": "«algo no es del tipo que se espera»",
+    "UnicodeDecodeError": "«esos bytes, solos, no son un texto en UTF-8»",
     "ValueError": "«ese valor no sirve ahí»",
     "ZeroDivisionError": "«divides entre cero»",
 }
 
 
 class Pending(Exception):
-    """El hueco sigue sin rellenar."""
+    """El hueco sigue sin rellenar. El texto, si lo hay, dice cuál."""
 
 
 class Hint(Exception):
@@ -102,6 +103,8 @@ def call(function, *arguments, without=()):
     except (Hint, Pending):  # una pista que el propio ejercicio da a medias
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, TypeError) and "ellipsis" in str(error):
+            raise Pending from None  # el hueco está en algo que ella usa
         raise Hint(_own_error(error), type(error).__name__) from error
     if result is ...:
         raise Pending
@@ -260,7 +263,7 @@ def number(value, what: str = "Lo que devuelves") -> float:
         isinstance(value, int | float) and not isinstance(value, bool),
         f"{what} tiene que ser un número, y es {type(value).__name__}.",
     )
-    expect(value == value, f"{what} sale NaN. ¿Hay un 0 · ln 0 o un ∞ − ∞?")
+    expect(value == value, f"{what} sale NaN. ¿Hay 0 · ln 0, ∞ − ∞ o ∞ / ∞?")
     return float(value)
 
 
@@ -458,6 +461,7 @@ class Exercise:
     answers: int
     traps: dict
     rights: list
+    by_parts: bool = False  # cada respuesta se corrige sin esperar a las demás
 
 
 EXERCISES: dict[str, Exercise] = {}
@@ -496,8 +500,15 @@ def exercise(number: str, *parts, success="¡Correcto!", traps=None, rights=()):
 
 def _register_parts(number: str, parts, success: str) -> None:
     def grade(*answers):
-        for part, answer in zip(parts, answers):
-            part.grade(answer)
+        for i, (part, answer) in enumerate(zip(parts, answers), 1):
+            try:
+                if answer is ... or answer is None:
+                    raise Pending
+                part.grade(answer)
+            except Pending:
+                place = f"falta la respuesta {i} de {len(parts)}"
+                text = f"Pendiente: {place}; hasta ahí, bien."
+                raise Pending(text if i > 1 else "") from None
 
     good = [part.rights[0] for part in parts]
     traps, rights = {}, []
@@ -510,5 +521,5 @@ def _register_parts(number: str, parts, success: str) -> None:
             traps[hint] = [among(wrong) for wrong in _several(wrongs)]
         rights += [among(right) for right in part.rights]
     EXERCISES[number] = Exercise(
-        number, success, grade, len(parts), traps, rights
+        number, success, grade, len(parts), traps, rights, by_parts=True
     )

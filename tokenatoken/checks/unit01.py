@@ -90,7 +90,7 @@ exercise(
         [
             ("Me desperté tarde y el asado ya estaba frío.\n", 2.5),
             ("Uno.\n\n\n    Dos, tres.\n\nFin\n", 0.4),
-            ("El pingüino pidió un café — ¡doble! 🤖\r\nY se fue.\n", 10),
+            ("EL PINGÜINO pidió un café — ¡doble! 🤖\r\nY se fue.\n", 10),
             ("otorrinolaringólogos " * 99, 3.0),
             ("", 1.0),
         ],
@@ -118,6 +118,10 @@ exercise(
                 _bill(lambda text: len(text) // 4),
                 _bill(lambda text: round(len(text) / 4)),
             ],
+            "Eso cuenta los campos de lo que devuelve el tokenizador "
+            "(input_ids y attention_mask), y no los ids.": _bill(
+                lambda text: len(tokenizer()(text))
+            ),
             "Codificas línea a línea, y los saltos de línea se unen a lo que "
             "tienen al lado. Codifica el archivo de una vez.": [
                 _in_pieces(str.splitlines),
@@ -192,7 +196,7 @@ def _twins(answer) -> bool:
     expect(texts, NOT_TEXTS)
     one, two = (encode(tokenizer(), text) for text in answer)
     expect(answer[0] != answer[1], EQUAL)
-    expect(one == two, f"Sus ids son {one[:5]}… y {two[:5]}…. {SEEN}")
+    expect(one == two, f"Sus ids son {one[:5]}… y {two[:5]}… {SEEN}")
     return True
 
 
@@ -200,6 +204,10 @@ def _way(value, text) -> list:
     """[si son los ids de siempre, el texto que sale de esos ids]."""
     value = plain(value)
     expect(isinstance(value, list | tuple), ID_LIST)
+    expect(
+        all(i is not None for i in value),
+        "Hay un None: ese token no está en la tabla.",
+    )
     ids = [as_int(i, ID_LIST) for i in value]
     expect(all(0 <= i < len(tokenizer()) for i in ids), NO_TOKEN)
     return [ids == encode(tokenizer(), text), tokenizer().decode(ids)]
@@ -283,6 +291,10 @@ exercise(
                 lambda text: ids_of(text, "<|endoftext|>"),
                 lambda text: ids_of(text, " "),
             ],
+            "Se lee igual y no es lo mismo: la tilde vuelve suelta. Parte "
+            "del texto como llega.": lambda text: byte_by_byte(
+                normalize("NFD", text)
+            ),
             NO_TOKEN: lambda text: [*ids_of(text), 151700],
             "Esos ids son de otro vocabulario: los lee el tokenizador de la "
             "primera celda.": lambda text: encode(tokenizer("smollm2"), text),
@@ -525,19 +537,19 @@ def _decode_recursive(ids, merges):
     return str(b"".join(map(undo, ids)), "utf-8")
 
 
-def _levels(times):
+def _levels(times, errors="replace"):
     def bpe_decode(ids, merges):
         for _ in range(times):
             ids = [
                 j for i in ids for j in ([i] if i < 256 else merges[i - 256])
             ]
-        return bytes(i for i in ids if i < 256).decode(errors="replace")
+        return bytes(i for i in ids if i < 256).decode(errors=errors)
 
     return bpe_decode
 
 
 slip = partial(partial, learn)
-DECODED = "la clave de la lata", "  clavó ñandúes ", "🤖 + 日本語, ελλά", ""
+DECODED = "La clave de la lata", "  clavó ñandúes ", "🤖 + 日本語, ελλά", ""
 exercise(
     "01.4",
     Part(
@@ -547,6 +559,7 @@ exercise(
             (["si", "si", "lalala"], 3),
             (["y", "a", "y", "a"], 3),
             (["si", "no"], 5),
+            (["Sí", "sí", "Sí"], 1),
             (WORDS, 12),
             (["tres"], 0),
             ([], 2),
@@ -612,18 +625,25 @@ exercise(
         said="{0} tiene que dar {right!r} y te sale {ours!r}.",
         traps={
             "Decodificas cada id por su cuenta, y uno solo puede no ser un "
-            "carácter entero. Junta antes todos los bytes.": _decode(
-                lambda pieces: "".join(
-                    p.decode(errors="replace") for p in pieces
+            "carácter entero. Junta antes todos los bytes.": [
+                _decode(
+                    lambda pieces, errors=errors: "".join(
+                        p.decode(errors=errors) for p in pieces
+                    )
                 )
-            ),
+                for errors in ("replace", "strict")
+            ],
             "Conviertes cada byte en un carácter con chr, y en UTF-8 una «é» "
             "son dos bytes.": [
                 _decode(lambda pieces: "".join(map(chr, b"".join(pieces)))),
                 _decode(lambda pieces: b"".join(pieces).decode("latin-1")),
             ],
             "Deshaces un número fijo de fusiones, y hay ids hechos de otros "
-            "que también son fusiones.": [_levels(1), _levels(2)],
+            "que también son fusiones.": [
+                _levels(times, errors)
+                for times in (1, 2)
+                for errors in ("replace", "strict")
+            ],
             "Recortas los espacios de los bordes.": _decode(
                 lambda pieces: b"".join(pieces).decode().strip()
             ),
@@ -665,6 +685,7 @@ GOOD = {
 }
 BAD = {  # qué hace → (un texto que lo delata, cómo lo hace)
     "añade un espacio delante": ("a", _sub("^", " ")),
+    "añade <|endoftext|> al final": ("a", _sub(r"\Z", "<|endoftext|>")),
     "pasa todo a minúsculas": ("SOL", str.lower),
     "quita los espacios de delante": ("  a", _sub("^ +", "")),
     "quita los saltos de línea del final": ("a\n", _sub(r"\n+\Z", "")),
@@ -753,6 +774,12 @@ exercise(
             HINTS["añade un espacio delante"]: partial(
                 test_lossless, same=lambda a, b: _same(a.strip(), b.strip())
             ),
+            HINTS["añade <|endoftext|> al final"]: partial(
+                test_lossless,
+                same=lambda back, text: normalize("NFC", back).startswith(
+                    normalize("NFC", text)
+                ),
+            ),
             SAME_TEXT: [
                 partial(test_lossless, same=same)
                 for same in (
@@ -765,7 +792,7 @@ exercise(
         },
         rights=[test_lossless, _all_in_one],
     ),
-    success="¡Correcto! Acepta los cuatro buenos y caza los quince malos.",
+    success="¡Correcto! Acepta los cuatro buenos y caza los dieciséis malos.",
 )
 
 

@@ -99,8 +99,8 @@ def _shape(expression: str):
 SHAPES = {expression: _shape(expression) for expression in MISREAD}
 
 
-def _said_shape(value):
-    hint = 'Cada forma, como lista de enteros, [2, 3], o "error".'
+def _said_shape(expression, value):
+    hint = f'{expression}: la forma, como lista de enteros, [2, 3], o "error".'
     if isinstance(value, str) and value.strip().lower() == "error":
         return "error"
     value = plain(value)
@@ -130,7 +130,10 @@ def _shapes(answer):
     for expression, value in answer.items():
         if value is ...:
             continue
-        ours, hints = _said_shape(value), MISREAD[expression].items()
+        ours, hints = (
+            _said_shape(expression, value),
+            MISREAD[expression].items(),
+        )
         diagnose(
             ours,
             SHAPES[expression],
@@ -179,7 +182,7 @@ def _budgets():
         (2048, 32, 8, 8192, 128_256, True, 16),
     ):
         given = dict(zip(names.split(), values))
-        config = LlamaConfig(**given, num_hidden_layers=3)
+        config = LlamaConfig(**given, num_hidden_layers=7)
         outside, layer = _sizes(config)
         yield config, outside + layers * layer
         yield config, outside + layers * layer - 1
@@ -233,7 +236,7 @@ exercise(
         without=("Module.__init__",),
         said=lambda ours, right, config, budget: (
             f"Con d = {config.hidden_size}, V = {config.vocab_size}, "
-            f"{config.num_key_value_heads} cabezas de k y v, lm_head "
+            f"num_key_value_heads = {config.num_key_value_heads}, lm_head "
             f"{'compartida' if config.tie_word_embeddings else 'aparte'} y "
             f"{budget} pesos, caben {right} capas y dices {ours}."
         ),
@@ -261,6 +264,8 @@ exercise(
                 _fit(embed=0, head=0, final=0),
                 _fit(embed=0),
             ],
+            "Sin el signo, un presupuesto que no llega da capas: si no cabe "
+            "ni una, son 0.": lambda *case: abs(_fit(low=-INF)(*case)),
             NEGATIVE: [
                 _fit(low=-INF),
                 _fit(low=-INF, edge=lambda rest, layer: int(rest / layer)),
@@ -272,14 +277,17 @@ exercise(
                 _fit(edge=lambda rest, layer: (rest - 1) // layer),
                 _fit(edge=lambda rest, layer: round(rest / layer)),
             ],
+            "q_proj y o_proj son de d × d; solo k y v son estrechas.": _fit(
+                square=1, pair=3
+            ),
             "En la atención hay cuatro matrices: q, k, v y o_proj.": [
                 _fit(square=1),
                 _fit(pair=1),
             ],
             "No pasas de las capas que dice la configuración, y aquí son la "
             "incógnita: solo manda el presupuesto.": [
-                _fit(most=3),
-                _fit(low=3, most=3),
+                _fit(most=7),
+                _fit(low=7, most=7),
             ],
         },
         otherwise="Cuenta aparte lo que mide una capa y lo que hay fuera de "
@@ -349,13 +357,20 @@ ONE = (
     "Se mueve un solo logit, hacia un lado: no se ve si promedias, si no "
     "tomas el valor absoluto o si miras cuál gana. Mira el mayor cambio."
 )
+MEAN = (
+    "Una media se traga esta fuga: en una sola fila, dos logits se mueven una "
+    "centésima. Mira el mayor cambio, no la media."
+)
 SMALL = (
     "Tu tolerancia es demasiado grande: una fuga de 0,01 es pequeña y es de "
     "verdad."
 )
 BAD = {
     "no tiene máscara": (EVERYONE, _toy()),
-    "ve el token siguiente": (NEXT, _toy(sees=lambda i, j, n: j == i + 1)),
+    "ve el token siguiente": (
+        NEXT,
+        _toy(sees=lambda i, j, n: (j == i + 1) & (i > 0)),
+    ),
     "ve lo que está a ocho o más": (FAR, _toy(sees=lambda i, j, n: j > i + 7)),
     "ve el último token": (LAST, _toy(sees=lambda i, j, n: j == n - 1)),
     "deja que los cuatro primeros se vean": (
@@ -366,10 +381,15 @@ BAD = {
     "no tiene máscara en un logit, que sube": (ONE, _toy(ONLY)),
     "no tiene máscara en un logit, que baja": (ONE, _toy(-ONLY)),
     "ve una centésima del futuro": (SMALL, _toy(SIGNS * 5e-3)),
+    "ve el token siguiente, y solo se nota en dos logits": (
+        MEAN,
+        _toy(torch.eye(V) / 100, lambda i, j, n: (j == i + 1) & (i > 6)),
+    ),
 }
 OTHER_WAY = (
     "Solo tienen que quedar igual las filas de delante, y un redondeo de una "
-    "millonésima no es una fuga; de las demás filas, no digas nada."
+    "millonésima no es una fuga; de las demás, no digas nada. Y si cambias "
+    "ids sin copiarlo, los cambios se acumulan."
 )
 JUDGED = GOOD | {name: model for name, (_, model) in BAD.items()}
 
@@ -413,6 +433,7 @@ def _test(
     rows=lambda gap, p: gap[:p],
     size=lambda gap: gap.abs().max(),
     least=1e-4,
+    copy=torch.clone,
 ):
     """Una respuesta de 02.3; sus opciones la hacen ciega."""
 
@@ -420,7 +441,7 @@ def _test(
         ids = torch.arange(3, 3 + n)[None]
         before = model(ids).logits[0]
         for p in places:
-            other = ids.clone()
+            other = copy(ids)
             other[0, p] = 90 - 5 * p
             gap = rows(before - model(other).logits[0], p)
             assert size(gap) <= least
@@ -446,7 +467,10 @@ exercise(
         otherwise=_judged_hint,
         traps={
             EVERYONE: [lambda model: model(random_ids(12)), _test(places=())],
-            NEXT: _test(rows=lambda gap, p: gap[: max(p - 1, 1)], places=[5]),
+            NEXT: [
+                _test(rows=lambda gap, p: gap[: max(p - 1, 1)], places=[5]),
+                _test(rows=lambda gap, p: gap[:1]),
+            ],
             FAR: [
                 _test(rows=lambda gap, p: gap[p - 1 : p]),
                 _test(n=8, places=range(1, 8)),
@@ -463,25 +487,35 @@ exercise(
                 _test(size=lambda gap: -gap.min()),
                 _test(size=lambda gap: gap.abs().mean(), least=0.02),
             ],
+            MEAN: [
+                _test(size=lambda gap: gap.abs().mean(), least=least)
+                for least in (1e-4, 1e-3)
+            ],
             SMALL: [_test(least=0.1), _test(least=0.02)],
             OTHER_WAY: [
                 _test(least=0),
+                _test(copy=lambda ids: ids),
                 _test(rows=lambda gap, p: gap),
                 _test(rows=lambda gap, p: gap[: p + 1]),
             ],
         },
         rights=[_test(), _by_prefixes],
     ),
-    success="¡Correcto! Tu prueba acepta tres modelos y caza nueve fugas.",
+    success="¡Correcto! Tu prueba acepta tres modelos y caza diez fugas.",
 )
 
 
 # 02.4
 
 
+def _shares(weights):
+    return weights / weights.sum(-1, keepdim=True)
+
+
 def _attention(
     hide=lambda far, window: (far < 0) | (far >= window),
-    fill=-INF, size=None, dim=-1, turns=False, after=False,
+    fill=-INF, size=None, dim=-1, turns=False, after=None,
+    soft=torch.softmax,
 ):  # fmt: skip
     """Una respuesta de 02.4; sus opciones la estropean. `hide` dice qué tapa,
     según lo lejos que queda cada columna de su fila."""
@@ -497,8 +531,8 @@ def _attention(
         far = torch.arange(n)[:, None] - torch.arange(n)
         hidden = hide(far, window)
         if after:
-            return scores.softmax(-1).masked_fill(hidden, 0) @ v
-        shares = scores.masked_fill(hidden, fill).softmax(dim)
+            return after(scores.softmax(-1).masked_fill(hidden, 0)) @ v
+        shares = soft(scores.masked_fill(hidden, fill), dim)
         return shares @ v
 
     return attention
@@ -548,9 +582,8 @@ exercise(
         near=1e-3,
         without=("scaled_dot_product_attention",),
         what="Lo que devuelve windowed_attention",
-        said="Con {0.shape[1]} cabezas de q, {1.shape[1]} de k y v, n = "
-        "{0.shape[2]} y una ventana de {3}, no coincide con la de la "
-        "biblioteca.",
+        said="Con h = {0.shape[1]}, g = {1.shape[1]}, n = {0.shape[2]} y una "
+        "ventana de {3}, no coincide con la de la biblioteca.",
         traps={
             "Cada posición cuenta en su ventana, y dejas una de más: mira "
             "cuántos pesos no son 0 en la última fila.": _attention(
@@ -579,10 +612,18 @@ exercise(
             "posición tiene la suya, que acaba en ella.": _attention(
                 lambda far, window: (far < 0) | (far > far[:, :1] % window)
             ),
+            "Solo falla con puntuaciones grandes: e elevado a ellas se "
+            "desborda, o todo lo visible se queda en 0 antes de repartir. Usa "
+            "softmax después de tapar, o resta antes el mayor.": [
+                _attention(soft=lambda x, dim: _shares(x.exp())),
+                _attention(after=_shares),
+            ],
             "Tu máscara tapa también la diagonal, y cada posición se ve a sí "
-            "misma. La primera fila se queda sin nadie: ahí nace el NaN.": (
-                _attention(lambda far, window: (far <= 0) | (far >= window))
-            ),
+            "misma: la primera fila se queda sin nadie, y ahí nace el NaN. O "
+            "multiplicas 0 por −∞, que también es NaN.": [
+                _attention(lambda far, window: (far <= 0) | (far >= window)),
+                lambda q, k, v, window: v * (0 * -INF),
+            ],
             "Antes del softmax se divide por la raíz de lo que mide una cabeza, "
             "s: ni por s, ni por otra cosa.": [
                 _attention(size=lambda q: 1),
@@ -594,7 +635,7 @@ exercise(
                 _attention(turns=True)
             ),
             "Tapas después del softmax: las filas ya no suman 1.": (
-                _attention(after=True)
+                _attention(after=lambda shares: shares)
             ),
             "Haces el softmax por columnas: son las filas las que tienen que "
             "sumar 1.": _attention(dim=-2),
@@ -726,6 +767,9 @@ SETTLES = Part(
             _settles(pick=lambda found: _after(found[1:], found[-1])),
             lambda *case: _settled(*case) - 1,
         ],
+        "Das una capa más. Los embeddings son la 0: ¿desde dónde cuentas?": (
+            lambda *case: _settled(*case) + 1
+        ),
         "Cuentas cuántas lecturas lleva ganando, y se pide en cuál empieza.": [
             lambda *case: len(_winners(*case)) - _settled(*case),
         ],
@@ -741,11 +785,15 @@ SETTLES = Part(
     rights=[_settles(), _settles_backwards],
 )
 
-KNOWN = r"la capital de|the capital of|banco del parque|hola hola"
+KNOWN = (
+    r"la capital de|the capital of|banco del parque|hola hola|uno, dos, tres|"
+    r"enero, febrero|color del cielo|madre de mi madre|aeropuerto de buenos"
+)
 COMMON = (
     r"\b(el|la|los|las|un|una|de|del|al|en|y|que|con|por|se|mi|su|es|para|lo|"
-    r"no|hay|más|qué|cómo|me|te|si|ya|muy|luego|hoy|buenos)\b"
+    r"hay|más|qué|cómo|te|si|ya|muy|luego|hoy)\b"
 )
+ENGLISH = r"\b(the|of|my|is|to|and|you|we)\b"
 CHINESE = "[\u3400-\u9fff]"
 RULES = {  # pista: (qué tiene que cumplir el prompt, los que no lo cumplen)
     "Tu prompt tiene que medir entre 12 y 200 caracteres.": (
@@ -758,12 +806,15 @@ RULES = {  # pista: (qué tiene que cumplir el prompt, los que no lo cumplen)
     ),
     "Ese prompt es de la unidad. Busca uno tuyo, que hable de otra cosa.": (
         lambda text: not re.search(KNOWN, text, re.I),
-        ["La capital de Perú es", "El banco del parque está roto"],
+        ["Uno, dos, tres, cuatro, y", "La madre de mi madre es mi"],
     ),
     "No parece español: no lleva ninguna de sus palabras corrientes, como el, "
-    "la, de, que, un o en.": (
-        lambda text: re.search(COMMON, text, re.I),
-        ["Madrid Roma París"],
+    "la, de, que, un o en, o las lleva en inglés.": (
+        lambda text: (
+            re.search(COMMON, text, re.I)
+            and not re.search(ENGLISH, text, re.I)
+        ),
+        ["Madrid Roma París", "Me too, no doubt"],
     ),
 }
 
@@ -906,11 +957,7 @@ exercise(
         said="",
         traps={
             "Da lo mismo que al empezar. Compara con los módulos del modelo, "
-            "paso a paso: layer.input_layernorm(x), layer.self_attn, "
-            "layer.post_attention_layernorm(x1), layer.mlp(h1). Si coinciden "
-            "todos, el fallo está entre ellos: en lo que se suma, y a qué.": (
-                _layer("given")
-            ),
+            "paso a paso.": _layer("given"),
             "Falta sumar en la salida: lo que sale del MLP no va solo.": (
                 _layer("alone")
             ),

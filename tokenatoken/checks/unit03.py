@@ -75,8 +75,8 @@ BAD = {
         x - x[x.isfinite()].min() + 1
     ).nan_to_num(),
     "usa 2 en lugar de e": lambda x: _safe(x * math.log(2)),
-    "suma una centésima a cada peso": lambda x: _shares(
-        (x - x.max()).exp() + 0.01 * x.isfinite()
+    "suma tres milésimas a cada peso, más del margen": lambda x: _shares(
+        (x - x.max()).exp() + 0.003 * x.isfinite()
     ),
     "lo da de mayor a menor": lambda x: _safe(x).sort(descending=True).values,
     "se lo da todo al mejor": lambda x: _shares((x == x.max()).float()),
@@ -146,6 +146,11 @@ def _returns(softmax):
     return True
 
 
+def _strict_dtype(softmax):
+    for row in map(torch.tensor, ROWS.values()):
+        assert torch.allclose(softmax(row), row.softmax(-1), atol=1e-3)
+
+
 def _but(*rows):
     return partial(test_softmax, rows=[row for row in ROWS if row not in rows])
 
@@ -174,6 +179,9 @@ exercise(
                 ),
                 "pierde el signo": _but("corrientes", "bajos"),
                 "usa 2 en lugar de e": partial(by_properties, ratio=False),
+                "suma tres milésimas a cada peso, más del margen": partial(
+                    test_softmax, near=1e-2
+                ),
                 "cambia los logits que recibe": partial(
                     test_softmax, same=False
                 ),
@@ -184,6 +192,8 @@ exercise(
                 partial(test_softmax, near=0),
                 partial(by_properties, near=1e-9),
             ],
+            "torch.allclose pide el mismo dtype a los dos, y el dtype no se "
+            "promete: conviértelos antes.": _strict_dtype,
             ASSERTS: _returns,
         },
         rights=[test_softmax, by_properties],
@@ -368,6 +378,10 @@ exercise(
             target,
         ),
         traps={
+            "T se queda en el borde de tu intervalo: ¿era bastante ancho?": [
+                lambda x, target: _search(x, target, 1e-9, 1),
+                lambda x, target: _search(x, target, 1, 100),
+            ],
             "Tu T no depende de los logits ni de lo que se pide: hay que "
             "buscarla cada vez.": lambda x, target: 1.0,
             "Devuelves la probabilidad que se pedía, y se pide la T que la "
@@ -463,6 +477,11 @@ REPEATS = (
     "Repetir es el truco barato: lo ya visto no sorprende. De cada tres "
     "palabras, dos tienen que ser distintas."
 )
+COUNTING = "Contar también es un truco: no pongas siete números seguidos."
+NUMERALS = re.compile(
+    r"(\b(uno?|una|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|diez|once|doce|"
+    r"trece|catorce|quince|dieci\w+|veint\w+|\w+enta|treinta|cien|mil) (y )?){7}"
+)
 NOT_SPANISH = (
     "Tiene que ser español, en frases: no veo bastantes palabras como «de», "
     "«que» o «la»."
@@ -482,6 +501,7 @@ def _paragraph(answer) -> bool:
     words = re.findall(r"[^\W\d_]+", answer.lower())
     expect(len(words) >= 20, LONG)
     expect(3 * len(set(words)) >= 2 * len(words), REPEATS)
+    expect(not NUMERALS.search(" ".join([*words, ""])), COUNTING)
     expect(sum(f" {w} " in SPANISH for w in words) >= 4, NOT_SPANISH)
     ids = encode(real_model()[1], answer)
     expect(len(ids) <= 300, "Es muy largo: con 300 tokens o menos, basta.")
@@ -572,6 +592,11 @@ exercise(
         traps={
             LONG: [LETTER[:70], "Hola."],
             REPEATS: ["la casa de la playa y " * 5, DIARY * 2],
+            COUNTING: (
+                "Vamos a contar hasta quince en la pizarra, que es fácil: uno, "
+                "dos, tres, cuatro, cinco, seis, siete, ocho, nueve, diez, "
+                "once, doce, trece, catorce y quince."
+            ),
             NOT_SPANISH: [
                 "abcdefghijklmnopqrstuvwxyz".replace("", " "),
                 " ".join(capitals()),
@@ -593,6 +618,15 @@ HOLE = "La plantilla es un texto con un hueco {}, donde va el país."
 UNKNOWN = "Ese país no está en la tabla: cópialo de capitals()."
 NO_CAPITAL = (
     "La plantilla tiene que preguntar por la capital, con esa palabra."
+)
+BENT = (
+    "Pregunta por la capital tal cual: con un «no», un «antigua» o un "
+    "«económica», se pregunta otra cosa, y dar otra ciudad no es un error."
+)
+TWISTS = re.compile(
+    r"\b(not|no|never|ni|nunca|jamas|old|former|ex|antigu[ao]|viej[ao]|economic\w*|"
+    r"moved|mudo|movio|traslad\w+|wrong|mistak\w+|fals[aeo]\w*|incorrect\w*|"
+    r"error|errone\w+|equivoc\w+|mal)\b"
 )
 TELLS = "Sin cifras y sin nombrar ninguna capital: eso es soplar."
 SHOWN = "Esa es la de la unidad: busca otra manera de preguntarlo."
@@ -635,7 +669,8 @@ def _template(template) -> None:
     expect(isinstance(template, str) and "{}" in template, HOLE)
     text = plain_text(template)
     words = " ".join(re.findall(r"\w+", text))
-    expect("capital" in text, NO_CAPITAL)
+    expect("capital" in words.split(), NO_CAPITAL)
+    expect(not TWISTS.search(words), BENT)
     named = {plain_text(c) for several in capitals().values() for c in several}
     named = any(f" {c} " in f" {words} " for c in named)
     expect(not named and not re.search(r"\d", text), TELLS)
@@ -654,6 +689,7 @@ ENGLISH = "The capital of {} is the city of", "Nigeria"
         HOLE: [("The capital of Chile is", "Chile"), (3, "Nigeria")],
         UNKNOWN: [(ENGLISH[0], "Narnia"), (ENGLISH[0], ["Nigeria"])],
         NO_CAPITAL: ("The city of {} is the city of", "Nigeria"),
+        BENT: ("La antigua capital de {} es la ciudad de", "Turkey"),
         TELLS: [
             ("In 1990, the capital of {} is", "Nigeria"),
             ("As in Lima, the capital of {} is", "Nigeria"),
@@ -663,7 +699,7 @@ ENGLISH = "The capital of {} is the city of", "Nigeria"
             (" the capital of {} is:", "Nigeria"),
         ],
         NOT_A_NAME: ("The capital of {} is a", "France"),
-        ITS_RIGHT: (ENGLISH[0], "France"),
+        ITS_RIGHT: [(ENGLISH[0], "France"), (ENGLISH[0], "Brasil")],
         DOUBTS: (ENGLISH[0], "Canada"),
         TOLD: ("Lagos. The capital of {} is the city of", "Nigeria"),
         ANOTHER: (f"{ENGLISH[0]} Rio de", "Brazil"),
@@ -679,13 +715,14 @@ def confident_error(template, country):
     (token, p), *controls = _answers(template, country, *CONTROL)
     said = say("Con {0}, dice {1!r} con {2:.2f}. ", country, token, p)
     word = plain_text(token).strip()
-    is_name = token.strip()[:1].isupper() and word not in plain_text(country)
-    expect(is_name, said + NOT_A_NAME)
-    expect(not _right(token, country), said + ITS_RIGHT)
+    right = _right(token, country)
+    other = right or word not in plain_text(country)
+    expect(token.strip()[:1].isupper() and other, said + NOT_A_NAME)
+    expect(not right, said + ITS_RIGHT)
     expect(p >= 0.5, said + DOUBTS)
     expect(word not in plain_text(template), said + TOLD)
     hits = [_right(t, name) for (t, _), name in zip(controls, CONTROL)]
-    expect(max(sum(hits[:4]), sum(hits[4:])) >= 2, said + ANOTHER)
+    expect(max(sum(hits[:4]), sum(hits[4:])) >= 3, said + ANOTHER)
 
 
 # 03.6
@@ -694,7 +731,7 @@ def confident_error(template, country):
 def _power_hint(ours, right, p, T) -> str:
     if abs(float(ours.sum()) - 1) > 1e-4:
         return say("Ya no suman 1: suman {0:.3f}.", ours.sum())
-    side = "no llega al" if ours.max() < right.max() else "se pasa del"
+    side = "no llega al" if ours[p.argmax()] < right.max() else "se pasa del"
     return (
         f"El mejor {side} valor exacto. Escribe e^(logit / T) como una "
         "potencia de e^logit: ¿qué exponente queda?"
@@ -715,7 +752,7 @@ exercise(
             "{3:.3f}.",
             T,
             p.max(),
-            ours.max(),
+            ours[p.argmax()],
             right.max(),
         ),
         traps={
@@ -734,6 +771,7 @@ exercise(
             "Les pasas otro softmax a las probabilidades, como si fueran "
             "logits. ¿Qué función las devuelve a logits?": [
                 lambda p, T: (p / T).softmax(-1),
+                lambda p, T: (p * T).softmax(-1),
                 lambda p, T: (p ** (1 / T)).softmax(-1),
             ],
             "El exponente es negativo: el mejor pasa a ser el peor.": [
