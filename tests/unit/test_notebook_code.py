@@ -20,7 +20,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+from transformers.models.qwen2.modeling_qwen2 import (
+    Qwen2RotaryEmbedding,
+    apply_rotary_pos_emb,
+)
 from transformers.utils import get_json_schema
 
 from tokenatoken import (
@@ -691,7 +694,8 @@ def test_the_norm_and_the_turn_of_unit_02(unit02):
         ours = unit02["rms_norm"](x, norm.weight)
         assert torch.allclose(ours, norm(x), atol=1e-5)
         q = torch.randn(1, 2, 5, head_dim)
-        cos, sin = model.model.rotary_emb(q, torch.arange(5)[None])
+        rotary = Qwen2RotaryEmbedding(config)  # el del modelo es de todos
+        cos, sin = rotary(q, torch.arange(5)[None])
         theirs, _ = apply_rotary_pos_emb(q, q, cos, sin)
         assert torch.allclose(unit02["rotate"](q), theirs, atol=1e-5)
 
