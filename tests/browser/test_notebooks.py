@@ -19,7 +19,7 @@ NOTEBOOKS = [path.name for path in reversed(notebooks("notebooks"))]
 # Los mandos de cada unidad: cuántos deslizadores, textos y desplegables.
 CONTROLS = {
     "01_tokens.ipynb": dict(text=1, select=1),
-    "02_forward.ipynb": dict(slider=2),
+    "02_forward.ipynb": dict(slider=2, text=1, select=1),
     "03_softmax.ipynb": dict(slider=1),
     "04_muestreo.ipynb": dict(slider=4, text=1),
     "05_bucle.ipynb": dict(slider=1),

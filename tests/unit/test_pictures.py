@@ -283,8 +283,10 @@ def test_the_lens_reads_what_you_write(published):
     knobs.children[1].value = "a <b> c d e f g h i j"
     assert "a &lt;b&gt; c" in facts.value  # entero, y abajo los ocho últimos
     assert "b所在地1" not in drawing.value and "j所在地1" in drawing.value
+    knobs.children[0].value = "Hola"  # manda lo último que se toca
+    assert "Hola所在地3" in drawing.value and not knobs.children[1].value
     knobs.children[1].value = " "
-    assert "dos所在地3" in drawing.value
+    assert "Hola所在地3" in drawing.value
     states = published[0][0][0][STATES]
     assert [len(p["labels"]) for p in states["prompts"]] == [1, 2]
     assert states["prompts"][1]["percent"] == [[25, 25], [50, 50], [75, 75]]

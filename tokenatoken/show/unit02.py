@@ -137,15 +137,19 @@ def lens_explorer(
     ]
     wide = widgets.Layout(width="420px")
     names = [(text.replace("\n", "⏎"), text) for text in prompts]
+    example = widgets.Dropdown(
+        options=names, description="Ejemplo", layout=wide
+    )
+    own = widgets.Text(
+        description="O el tuyo", continuous_update=False, layout=wide
+    )
+    # elegir un ejemplo borra lo escrito: manda lo último que se toca
+    example.observe(lambda _: setattr(own, "value", ""), names="value")
     return explorer(
         draw,
         states={"kind": "lens", "first": first, "prompts": states},
-        example=widgets.Dropdown(
-            options=names, description="Ejemplo", layout=wide
-        ),
-        own=widgets.Text(
-            "", description="O el tuyo", continuous_update=False, layout=wide
-        ),
+        example=example,
+        own=own,
     )
 
 
