@@ -61,12 +61,6 @@ def log_ids(log: str) -> list[int]:
 
 
 @cache
-def real_model():
-    """El modelo del curso y su tokenizador, en la CPU."""
-    return load_model(device="cpu")
-
-
-@cache
 def capitals() -> dict[str, list[str]]:
     """País, en inglés o en español → su capital, en los dos idiomas."""
     path = Path(__file__).parents[1] / "data" / "capitales.csv"

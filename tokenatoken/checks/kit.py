@@ -148,6 +148,19 @@ def put_to_test(answer, subject) -> str:
     return said
 
 
+def returning(test: Callable) -> Callable:
+    """La misma prueba, mal dada: devuelve sí o no en lugar de lanzar."""
+
+    def answer(subject):
+        try:
+            test(subject)
+        except AssertionError:
+            return False
+        return True
+
+    return answer
+
+
 ASSERTS = "El veredicto es un assert: lanza AssertionError, o acaba sin más."
 
 

@@ -24,6 +24,7 @@ from .kit import (
     number,
     plain,
     put_to_test,
+    returning,
     say,
     verdicts,
 )
@@ -734,14 +735,6 @@ def _all_in_one(round_trip):
             raise AssertionError(whole)
 
 
-def _returns(round_trip):
-    try:
-        test_lossless(round_trip)
-    except AssertionError:
-        return False
-    return True
-
-
 def _tested(answer, name) -> str:
     real = GOOD.get(name) or BAD[name][-1]
 
@@ -788,7 +781,7 @@ exercise(
                     lambda back, text: back in (text, normalize("NFC", text)),
                 )
             ],
-            ASSERTS: _returns,
+            ASSERTS: returning(test_lossless),
         },
         rights=[test_lossless, _all_in_one],
     ),

@@ -9,7 +9,7 @@ import torch
 
 from ..forward import all_logits, next_logits, prompt_ids
 from ..tokens import encode
-from .bench import capitals, plain_text, random_logits, real_model
+from .bench import capitals, course_model, plain_text, random_logits
 from .kit import (
     ASSERTS,
     Part,
@@ -20,6 +20,7 @@ from .kit import (
     number,
     plain,
     put_to_test,
+    returning,
     say,
     verdicts,
 )
@@ -138,14 +139,6 @@ def _tested_said(ours, right, name) -> str:
     return f"Rechaza uno bueno: {name}." if name in GOOD else "Pasa uno malo."
 
 
-def _returns(softmax):
-    try:
-        test_softmax(softmax)
-    except AssertionError:
-        return False
-    return True
-
-
 def _strict_dtype(softmax):
     for row in map(torch.tensor, ROWS.values()):
         assert torch.allclose(softmax(row), row.softmax(-1), atol=1e-3)
@@ -194,7 +187,7 @@ exercise(
             ],
             "torch.allclose pide el mismo dtype a los dos, y el dtype no se "
             "promete: conviértelos antes.": _strict_dtype,
-            ASSERTS: _returns,
+            ASSERTS: returning(test_softmax),
         },
         rights=[test_softmax, by_properties],
     ),
@@ -415,13 +408,13 @@ TEXTS = (
 def _seen(text: str):
     """Los ids, `[n]`; lo que el modelo daba en cada posición, `[n, V]`, y las
     sorpresas, `[n − 1]`."""
-    ids = prompt_ids(*real_model(), text)
-    logprobs = all_logits(real_model()[0], ids)[0].log_softmax(-1)
+    ids = prompt_ids(*course_model(), text)
+    logprobs = all_logits(course_model()[0], ids)[0].log_softmax(-1)
     return ids[0], logprobs, -logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0]
 
 
 def _token(i) -> str:
-    return real_model()[1].decode([int(i)])
+    return course_model()[1].decode([int(i)])
 
 
 def score(text, to=math.exp, pick=torch.argmax):
@@ -503,7 +496,7 @@ def _paragraph(answer) -> bool:
     expect(3 * len(set(words)) >= 2 * len(words), REPEATS)
     expect(not NUMERALS.search(" ".join([*words, ""])), COUNTING)
     expect(sum(f" {w} " in SPANISH for w in words) >= 4, NOT_SPANISH)
-    ids = encode(real_model()[1], answer)
+    ids = encode(course_model()[1], answer)
     expect(len(ids) <= 300, "Es muy largo: con 300 tokens o menos, basta.")
     perplexity, token, surprise = score(answer)
     expect(
@@ -649,7 +642,7 @@ ANOTHER = (
 @lru_cache(64)
 def _answers(template: str, *names) -> list[tuple[str, float]]:
     """(token, probabilidad) con cada país, en un solo forward."""
-    model, tokenizer = real_model()
+    model, tokenizer = course_model()
     rows = [encode(tokenizer, template.replace("{}", name)) for name in names]
     longest = max(map(len, rows))
     ids = torch.tensor([[-1] * (longest - len(row)) + row for row in rows])
@@ -675,7 +668,7 @@ def _template(template) -> None:
     named = any(f" {c} " in f" {words} " for c in named)
     expect(not named and not re.search(r"\d", text), TELLS)
     expect(words != "the capital of is", SHOWN)
-    size = len(encode(real_model()[1], template))
+    size = len(encode(course_model()[1], template))
     expect(size <= 60, "Es muy larga: con 60 tokens o menos, basta.")
 
 

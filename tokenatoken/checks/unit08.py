@@ -27,7 +27,16 @@ from ..chat import (
 from ..generation import end_ids, generate_steps
 from ..tokens import encode
 from .bench import random_model, tiny_config, tokenizer
-from .kit import Part, as_int, call, exercise, expect, like, put_to_test
+from .kit import (
+    Part,
+    as_int,
+    call,
+    exercise,
+    expect,
+    like,
+    put_to_test,
+    returning,
+)
 
 TEMPLATES = Path(__file__).parent.parent / "data" / "plantillas"
 
@@ -1059,14 +1068,6 @@ def _every_turn(render):
         assert starts(render(TALK[: n + 1], True), render(TALK[:n], True))
 
 
-def _returns(render):
-    try:
-        test_prefix(render)
-    except AssertionError:
-        return False
-    return True
-
-
 def _tested(answer, name) -> str:
     """«acepta», «rechaza» o «devuelve»: lo que hace con esa plantilla."""
     real = GOOD.get(name) or BAD[name][1]
@@ -1105,7 +1106,7 @@ exercise(
             ),
             LONGER: [partial(test_prefix, talk=TALK[:n]) for n in (3, 4, 5)],
             STRICT: [_every_turn, partial(test_prefix, ok=list.__eq__)],
-            ASSERTS: _returns,
+            ASSERTS: returning(test_prefix),
             LOOSE: [
                 partial(test_prefix, kept=False),
                 *(

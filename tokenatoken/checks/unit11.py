@@ -25,6 +25,7 @@ from .kit import (
     expect,
     number,
     put_to_test,
+    returning,
     say,
     tensor,
     verdicts,
@@ -1102,14 +1103,6 @@ KINDS = {"corrientes", "de un signo", "negativos", "ceros", "iguales"}
 KINDS |= {"pequeños", "con ceros"}
 
 
-def _returns(quantizer):
-    try:
-        test_quantizer(quantizer)
-    except AssertionError:
-        return False
-    return True
-
-
 slip = partial(partial, test_quantizer)
 exercise(
     "11.6",
@@ -1146,7 +1139,7 @@ exercise(
         }
         | {
             OTHER_WAY: [slip(truth=by_library), slip(room=0.5)],
-            ASSERTS: _returns,
+            ASSERTS: returning(test_quantizer),
         },
         rights=[test_quantizer, by_loop],
     ),
