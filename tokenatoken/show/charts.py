@@ -58,7 +58,7 @@ def rates(counts, total: int, title: str) -> Picture:
     groups, names = list(counts.index), list(counts.columns)
     with drawing(title, 1.3 + 0.32 * len(names) * len(groups)) as d:
         for j, name in enumerate(names):
-            shift = 0.24 * (j - (len(names) - 1) / 2)
+            shift = 0.72 * (j - (len(names) - 1) / 2) / len(names)
             for i, good in enumerate(counts[name]):
                 low, high = _wilson(good, total)
                 style = dict(color=PALETTE[j], label=name if not i else None)
