@@ -507,7 +507,7 @@ MOVES = {
 def opened(name, tiny, published):
     """Un explorador: sus mandos por nombre, lo que dice y lo que dibuja."""
     box = made(name, tiny)
-    knobs, facts, drawing = box.children
+    knobs, facts, drawing, *_ = box.children
     (bundle,), _ = published[0]
     names = bundle[STATES]["controls"]
     return dict(zip(names, knobs.children)), facts, drawing, bundle
@@ -671,6 +671,7 @@ def test_only_what_ipywidgets_7_and_8_share():
     used = set(re.findall(r"widgets\.([A-Z]\w+)", code))
     assert used <= {
         "BoundedFloatText",
+        "Button",
         "Dropdown",
         "FloatSlider",
         "HBox",
@@ -703,3 +704,19 @@ def test_rates_carry_their_intervals():
     assert charts._wilson(0, 40)[0] == 0
     low, high = charts._wilson(20, 40)  # simétrico en la mitad
     assert low + high == pytest.approx(1) and low < 0.36
+
+
+def test_the_desk_writes_with_its_settings(tiny):
+    box = show.sampling_explorer(tiny, SMOLLM2, "Hola")
+    prompt, heat = box.children[0].children[:2]
+    button, text = box.children[-2:]
+    heat.value = 0
+    button.click()
+    ids = prompt_ids(tiny, SMOLLM2, "Hola")
+    steps = generate_steps(tiny, ids, max_new_tokens=30)
+    written = SMOLLM2.decode([step.token_id for step in steps])
+    assert text.value == f"<p>…{html.escape(written)}</p>"
+    assert not button.disabled
+    prompt.value = ""
+    button.click()
+    assert text.value.startswith("<b>") and not button.disabled

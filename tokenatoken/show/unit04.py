@@ -7,13 +7,16 @@ import ipywidgets as widgets
 import torch
 
 from .. import number
+from ..cache import make_cache
 from ..forward import next_logits, prompt_ids
-from ..sampling import sample_token, warp_logits
+from ..generation import generate_steps
+from ..sampling import Sampler, sample_token, warp_logits
 from ..tokens import token_label
 from .boxes import bars
 from .explorer import explorer
 
 SIZES = [1, 2, 5, 10, 20, 50, 100, 1000]
+NEW = 30  # tokens que escribe el botón
 STORED = 1000  # logits que se publican; del resto, cuántos hay en cada tramo
 
 
@@ -23,7 +26,8 @@ def sampling_explorer(
     """Escribe un prompt y mueve T, top-k, top-p y min-p: las k mejores
     probabilidades antes (contorno) y después, qué se pierde y ocho tiradas.
 
-    Un prompt nuevo cuesta un forward (pulsa Intro); mover un control, ninguno.
+    Un prompt nuevo cuesta un forward (pulsa Intro); mover un control, ninguno;
+    el botón escribe `NEW` tokens con lo que marquen los mandos.
     """
 
     @cache
@@ -43,15 +47,49 @@ def sampling_explorer(
         pair = shares[:k].tolist(), before[:k].tolist()
         return words, bars(labels, pair[0], title, pair[1])
 
+    def write(prompt, T, top_k, top_p, min_p):
+        settings = dict(top_k=top_k or None, top_p=top_p, min_p=min_p)
+        dice = torch.Generator(model.device).manual_seed(0)
+        ids = prompt_ids(model, tokenizer, prompt)
+        steps = generate_steps(
+            model,
+            ids,
+            choose=Sampler(T, **settings, generator=dice),
+            max_new_tokens=NEW,
+            cache=make_cache(model),
+        )
+        return tokenizer.decode([step.token_id for step in steps])
+
     values, ids = ordered(text)
-    return explorer(
+    box = explorer(
         draw,
         states=_states(
             values, [token_label(tokenizer, int(i)) for i in ids[:40]]
         ),
         still=dict(top_k=5),
-        **_knobs(text),
+        **(knobs := _knobs(text)),
     )
+    _add_button(box, knobs, write)
+    return box
+
+
+def _add_button(box: widgets.VBox, knobs: dict, write) -> None:
+    """Bajo los mandos, un botón que escribe y el texto que sale."""
+    button = widgets.Button(description=f"escribe {NEW} tokens")
+    text = widgets.HTML()
+
+    def press(_):
+        button.disabled, text.value = True, "escribiendo…"
+        try:
+            words = write(**{n: knob.value for n, knob in knobs.items()})
+            text.value = f"<p>…{html.escape(words)}</p>"
+        except ValueError as error:
+            text.value = f"<b>{html.escape(str(error))}</b>"
+        finally:
+            button.disabled = False
+
+    button.on_click(press)
+    box.children = [*box.children, button, text]
 
 
 def _knobs(text: str) -> dict:
