@@ -4,6 +4,7 @@ Calentamiento aparte, tokens fijos, repeticiones intercaladas, mismos ids en
 todas las variantes, y mediana con cuartiles. No sabe nada de figuras.
 """
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import CourseError
+from . import CourseError, Helpful
 from .cache import kv_cache_bytes, make_cache
 from .forward import check_ids
 from .generation import generate_steps
@@ -122,6 +123,31 @@ def measure_generation(
         print(f"[Interrumpido: conservas {counts} repeticiones.]")
     _mark_different(model, list(results.values()))
     return list(results.values())
+
+
+def measure_and_free(
+    load: Callable, ids: torch.Tensor, new_tokens: int, **options
+) -> list[GenerationTiming]:
+    """`measure_generation` con el modelo que da `load()`, que se suelta al
+    acabar, pase lo que pase. Si falta memoria o lo interrumpes, lo dice y
+    devuelve una lista vacía: el kernel queda como estaba.
+    """
+    try:
+        model = load()
+        return measure_generation(model, ids, new_tokens, **options)
+    except KeyboardInterrupt:
+        why = "Interrumpido."
+    except (MemoryError, RuntimeError) as error:
+        if not (_out_of_memory(error) or isinstance(error, Helpful)):
+            raise
+        why = str(error)
+    finally:
+        model = None  # sin esto, un error en pantalla lo retendría
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    print(f"{why}\nNo hay medida; la memoria queda libre.")
+    return []
 
 
 def _check_case(new_tokens, variants: dict, repeats) -> None:

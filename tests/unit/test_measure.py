@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import weakref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tokenatoken.measure import (
     COLUMNS,
     GenerationTiming,
     bytes_per_token,
+    measure_and_free,
     measure_generation,
     quartiles,
     read_bandwidth,
@@ -25,6 +27,7 @@ from tokenatoken.measurements import (
     load_measurement,
     save_measurement,
 )
+from tokenatoken.model import MemoryShortage, WeightsError
 
 from .tiny import random_ids, tiny_model
 
@@ -271,3 +274,51 @@ def test_recorded_answers_are_read_and_spot_checked(tmp_path, monkeypatch):
     assert kept["answers"]["a"] == ["uno d�", "uno d�"]
     assert kept["conditions"]["model"] == "qwen2"
     assert json.loads(path.read_text())["answers"]["a"][0] == "uno dos"
+
+
+def _raising(error):
+    def load():
+        raise error
+
+    return load
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried…"),
+            "out of memory",
+        ),
+        (MemoryShortage("No cabe: faltan 3 GB."), "faltan 3 GB"),
+        (WeightsError("Sin red."), "Sin red"),
+        (KeyboardInterrupt(), "Interrumpido"),
+    ],
+)
+def test_a_failed_load_is_told_and_a_second_run_works(error, said, capsys):
+    ids = random_ids(5)
+    assert measure_and_free(_raising(error), ids, 3) == []
+    assert said in capsys.readouterr().out
+    again = measure_and_free(lambda: tiny_model("llama"), ids, 3, repeats=1)
+    assert [len(r.ids) for r in again] == [3, 3]
+
+
+def test_only_what_it_understands_is_told():
+    with pytest.raises(RuntimeError, match="otra cosa"):
+        measure_and_free(_raising(RuntimeError("otra cosa")), random_ids(5), 3)
+
+
+@pytest.mark.parametrize("fails", [KeyboardInterrupt, torch.OutOfMemoryError])
+def test_the_model_is_let_go_whatever_happens(fails):
+    alive = []
+
+    def load():
+        model = copy.deepcopy(MODEL)
+        alive.append(weakref.ref(model))
+        model.register_forward_pre_hook(
+            lambda *a: (_ for _ in ()).throw(fails)
+        )
+        return model
+
+    measure_and_free(load, random_ids(5), 3, repeats=1)
+    assert alive[0]() is None
