@@ -71,7 +71,7 @@ def definitions(notebook: str, *names: str) -> dict:
         dataclass=dataclass,
         field=field,
     )
-    for helper in (generation, forward, text_module):
+    for helper in (generation, forward, sampling, text_module):
         space |= {k: v for k, v in vars(helper).items() if k[0] != "_"}
     cells = nbformat.read(NOTEBOOKS + notebook, 4).cells
     for cell in cells:
@@ -90,7 +90,9 @@ UNIT4 = definitions("04_muestreo.ipynb", "top_k", "top_p", "min_p", "spin")
 UNIT6 = definitions(
     "06_kv_cache.ipynb", "ConcatLayer", "PreallocatedLayer", "write_cached"
 )
-UNIT5 = definitions("05_bucle.ipynb", "write", "pieces_of", "beam_search")
+UNIT5 = definitions(
+    "05_bucle.ipynb", "write", "sample", "penalize", "pieces_of", "beam_search"
+)
 
 
 @pytest.mark.parametrize("T", [0, 0.1, 0.7, 1, 1.5, 2, 3])
@@ -140,6 +142,29 @@ def test_the_loop_of_unit_05(name):
         assert UNIT5["write"](model, ids, 9)[0, 6:].tolist() == new
         short = UNIT5["write"](model, ids, 9, {new[2]})[0, 6:].tolist()
     assert short == new[: new.index(new[2]) + 1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("k, p", [(0, 1.0), (5, 0.9), (40, 0.6)])
+def test_the_sampled_loop_of_unit_05_is_that_of_generate(seed, k, p):
+    model, ids = tiny_model("qwen2"), random_ids(5, seed).repeat(3, 1)
+    dice = torch.Generator().manual_seed(seed)
+    knobs = dict(do_sample=True, temperature=0.8, top_k=k, top_p=p)
+    knobs |= dict(eos_token_id=-1, attention_mask=torch.ones_like(ids))
+    with torch.inference_mode():
+        ours = UNIT5["sample"](model, ids, 7, dice, 0.8, k, p)
+        torch.manual_seed(seed)
+        theirs = model.generate(ids, max_new_tokens=7, **knobs)
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_penalty_of_unit_05(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(30, generator=generator)
+    said = torch.randint(30, (12,), generator=generator)
+    ours = UNIT5["penalize"](logits, said, 1.3)
+    assert torch.equal(ours, sampling.repetition_penalty(logits, said, 1.3))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
