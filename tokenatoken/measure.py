@@ -142,7 +142,7 @@ def measure_and_free(
             raise
         why = str(error)
     finally:
-        model = None  # sin esto, un error en pantalla lo retendría
+        model = None  # antes de vaciar la reserva de la GPU
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
