@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import CourseError, Helpful
+from . import CourseError, Helpful, number
 from .cache import kv_cache_bytes, make_cache
 from .forward import check_ids
 from .generation import generate_steps
@@ -94,6 +94,7 @@ def measure_generation(
     new_tokens: int,
     variants: dict[str, Callable] | None = None,
     repeats: int = 5,
+    after: Callable = lambda turn, timing: None,
 ) -> list[GenerationTiming]:
     """Genera `new_tokens` tras `ids` (`[1, n]`) con cada variante, `repeats`
     veces, y devuelve un `GenerationTiming` por variante.
@@ -105,6 +106,7 @@ def measure_generation(
     `ValueError` si `repeats` no es 1 o más. Si a una variante le falta
     memoria, o en fp32 no escribe los mismos ids que la primera, queda con su
     `error`, y lo ya medido se conserva, también si interrumpes el kernel.
+    Tras cada repetición se llama a `after(vuelta, timing)`, fuera del reloj.
     """
     _check_case(new_tokens, variants or {}, repeats)
     check_ids(model, ids)
@@ -115,9 +117,10 @@ def measure_generation(
     for name, new_cache in variants.items():
         _attempt(results[name], model, ids, min(2, new_tokens), new_cache)
     try:
-        for _ in range(repeats):
+        for turn in range(repeats):
             for name, new_cache in variants.items():
                 _repeat(results[name], model, ids, new_cache)
+                after(turn + 1, results[name])
     except KeyboardInterrupt:
         counts = ", ".join(str(len(r.ttft)) for r in results.values())
         print(f"[Interrumpido: conservas {counts} repeticiones.]")
@@ -129,12 +132,15 @@ def measure_and_free(
     load: Callable, ids: torch.Tensor, new_tokens: int, **options
 ) -> list[GenerationTiming]:
     """`measure_generation` con el modelo que da `load()`, que se suelta al
-    acabar, pase lo que pase. Si falta memoria o lo interrumpes, lo dice y
-    devuelve una lista vacía: el kernel queda como estaba.
+    acabar, pase lo que pase. Dice por dónde va. Si falta memoria o lo
+    interrumpes, lo dice y devuelve una lista vacía: el kernel queda como
+    estaba.
     """
     try:
         model = load()
-        return measure_generation(model, ids, new_tokens, **options)
+        return measure_generation(
+            model, ids, new_tokens, after=_say, **options
+        )
     except KeyboardInterrupt:
         why = "Interrumpido."
     except (MemoryError, RuntimeError) as error:
@@ -148,6 +154,11 @@ def measure_and_free(
             torch.cuda.empty_cache()
     print(f"{why}\nNo hay medida; la memoria queda libre.")
     return []
+
+
+def _say(turn: int, timing: GenerationTiming) -> None:
+    took = timing.error or f"{number(timing.totals[-1], 1)} s"
+    print(f"vuelta {turn}, {timing.variant}: {took}", flush=True)
 
 
 def _check_case(new_tokens, variants: dict, repeats) -> None:
@@ -212,22 +223,22 @@ def _repeat(result: GenerationTiming, model, ids, new_cache) -> None:
 def _attempt(result, model, ids, new_tokens, new_cache):
     """Una generación: sus pasos, o None si faltó memoria (y queda dicho)."""
     cuda = model.device.type == "cuda"
-    if model.device.type != "cpu":
-        torch.accelerator.synchronize()
+    _wait(model.device)
     if cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
     try:
         start = time.perf_counter()
-        run = [
-            (step.token_id, time.perf_counter() - start)
-            for step in generate_steps(
-                model,
-                ids,
-                max_new_tokens=new_tokens,
-                stop_ids=(),
-                cache=new_cache(),
-            )
-        ]
+        steps = generate_steps(
+            model,
+            ids,
+            max_new_tokens=new_tokens,
+            stop_ids=(),
+            cache=new_cache(),
+        )
+        run = []
+        for step in steps:
+            _wait(model.device)
+            run.append((step.token_id, time.perf_counter() - start))
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -237,6 +248,12 @@ def _attempt(result, model, ids, new_tokens, new_cache):
         peak = torch.cuda.max_memory_allocated(model.device)
         result.peak_bytes = max(peak, result.peak_bytes or 0)
     return run
+
+
+def _wait(device: torch.device) -> None:
+    """Espera al acelerador: sus llamadas vuelven antes de terminar."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
 
 
 def _out_of_memory(error: Exception) -> bool:

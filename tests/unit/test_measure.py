@@ -4,12 +4,13 @@ import copy
 import csv
 import json
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import DynamicCache
 
-from tokenatoken import CourseError, measurements
+from tokenatoken import CourseError, measure, measurements
 from tokenatoken.cache import ConcatLayer, make_cache
 from tokenatoken.measure import (
     COLUMNS,
@@ -322,3 +323,50 @@ def test_the_model_is_let_go_whatever_happens(fails):
 
     measure_and_free(load, random_ids(5), 3, repeats=1)
     assert alive[0]() is None
+
+
+def test_the_clock_waits_before_and_after_every_token(monkeypatch):
+    """Un acelerador de pega que apunta cuándo se le espera."""
+    events = []
+
+    def steps(*args, **kwargs):
+        for token in range(2):
+            events.append("token")
+            yield SimpleNamespace(token_id=token)
+
+    def clock():
+        events.append("reloj")
+        return 0.0
+
+    monkeypatch.setattr(measure, "generate_steps", steps)
+    monkeypatch.setattr(measure.time, "perf_counter", clock)
+    monkeypatch.setattr(
+        torch.accelerator, "synchronize", lambda: events.append("espera")
+    )
+    model = SimpleNamespace(device=torch.device("mps"))
+    timing = GenerationTiming("a", 4, 2)
+    measure._attempt(timing, model, None, 2, lambda: None)
+    assert " ".join(events) == (
+        "espera reloj token espera reloj token espera reloj"
+    )
+
+
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_memory_that_runs_out_at_any_point_is_told(at, capsys):
+    """Sin memoria en el primer forward, en el segundo o a media medida."""
+    calls = []
+
+    def load():
+        model = copy.deepcopy(MODEL)
+
+        def pre(*_):
+            calls.append(1)
+            if len(calls) > at:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model.register_forward_pre_hook(pre)
+        return model
+
+    results = measure_and_free(load, random_ids(5), 2, repeats=1)
+    assert results[-1].error == "sin memoria"
+    assert "sin caché: sin memoria" in capsys.readouterr().out

@@ -127,14 +127,15 @@ def curves(
     ylabel: str,
     log: bool = False,
     decimals: int = 2,
+    log_y: bool = False,
 ) -> Picture:
     """Varias curvas sobre las mismas abscisas; con una sola, el primer valor y
     el último van escritos.
 
-    `log`: eje x logarítmico. El texto da el valor en como mucho seis puntos.
+    `log`, `log_y`: ejes logarítmicos. El texto da como mucho siete puntos.
     """
     x, alone = list(x), len(series) == 1
-    few = len(x) < 8 and not log  # pocos puntos: que se vea cuáles
+    few = len(x) < 8 and not log or log_y  # pocos: que se vea cuáles
     with drawing(title, 4.2 if alone else 4.8) as d:
         for i, (name, y) in enumerate(series.items()):
             style = dict(color=PALETTE[i], lw=3, ls=_DASHES[i], label=name)
@@ -145,12 +146,15 @@ def curves(
             d.axes.set_ylim(0, max(y) * 1.2)
         else:
             d.axes.legend(frameon=False, handlelength=3)
+        if log_y:
+            d.axes.set_yscale("log")
+            plain_log(d.axes.yaxis)
         if log:
             d.axes.set_xscale("log")
             plain_log(d.axes.xaxis)
-            if len(x) < 8:
+            if len(x) < 10:
                 d.axes.set_xticks(x, map(short, x))
-                d.axes.minorticks_off()
+                d.axes.xaxis.minorticks_off()
         elif all(isinstance(value, int) for value in x):
             d.axes.xaxis.get_major_locator().set_params(integer=True)
         d.axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -384,8 +388,9 @@ def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
     with drawing(title, 6.4) as d:
         d.axes.set_xscale("log")
         d.axes.set_yscale("log")
+        heights = _apart({n: 1e3 * ends[1] / s for n, s in bands.items()})
         for name, speed in bands.items():
-            _roof(d.axes, name, speed, ends, colors[name])
+            _roof(d.axes, name, speed, ends, colors[name], heights[name])
             d.lines.append(f"{name}: {number(speed, 0)} GB/s")
         for name, size, low, high, band in points:
             top = high if high > low else low * 1.06
@@ -408,12 +413,20 @@ def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
     return d.picture
 
 
-def _roof(axes, name: str, speed: float, ends: tuple, color: str) -> None:
-    floor = [1e3 * size / speed for size in ends]
-    axes.plot(ends, floor, color=color, lw=2.5)
+def _apart(heights: dict, least: float = 1.3) -> dict:
+    """Las mismas alturas, subidas lo justo para que ningún rótulo pise a otro:
+    cada una, al menos `least` veces la de debajo (eje logarítmico)."""
+    placed, below = {}, 0.0
+    for name, height in sorted(heights.items(), key=lambda pair: pair[1]):
+        placed[name] = below = max(height, least * below)
+    return placed
+
+
+def _roof(axes, name, speed, ends: tuple, color: str, height: float) -> None:
+    axes.plot(ends, [1e3 * e / speed for e in ends], color=color, lw=2.5)
     axes.annotate(
         f"{name}, {number(speed, 0)} GB/s",
-        (ends[1], floor[1]),
+        (ends[1], height),
         xytext=(6, 0),
         textcoords="offset points",
         va="center",
