@@ -33,10 +33,9 @@ NUMBER = re.compile(
 )
 # Una cifra cualquiera, con sus separadores; la etiqueta de quien la ignora.
 DIGITS = re.compile(r"\d+(?:[.,\u202f]\d+)*")
-RANGES = re.compile(r"# a #|ninguno|nunca hasta #")
-# Los puntos de una curva, y lo que se dice de una fila que no dio tiempo.
+RANGES = re.compile(r"# a #|# o más|ninguno|nunca hasta #")
+# Los puntos de una curva.
 POINTS = re.compile(r"# → #(?:, # → #)+")
-LEFT_OUT = re.compile(r"\s*# .*: no cabe en # s; se queda sin medir")
 TIMING_TAG = "cronometro"
 PATIENCE = 120  # segundos que se espera al kernel tras acabar una celda
 
@@ -122,7 +121,7 @@ def shape(text: str) -> list[list[str]]:
     for line in text.splitlines():
         words = line.split()
         again = words[:1] == ["#"] and rows[-1:] == [words]
-        if not (again or LEFT_OUT.fullmatch(line)):
+        if not again:
             rows.append(words)
     return rows
 

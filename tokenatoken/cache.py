@@ -228,8 +228,9 @@ def kv_cache_bytes(
     head_dim × tokens × filas × bytes por número.
 
     Las cabezas que cuentan son las de K/V, y `head_dim` es el de la
-    configuración si lo trae (no siempre es hidden_size / cabezas). No
-    descuenta ventanas deslizantes.
+    configuración si lo trae (no siempre es hidden_size / cabezas). Una capa
+    de ventana deslizante deja de crecer al llenarla. (La caché del curso las
+    guarda enteras, y la de la biblioteca, un token menos que la ventana.)
     """
     whole = isinstance(length, int) and isinstance(batch, int)
     if not whole or length < 0 or batch < 1:
@@ -242,8 +243,17 @@ def kv_cache_bytes(
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_dim = getattr(config, "head_dim", None)
     head_dim = head_dim or config.hidden_size // heads
-    numbers = 2 * config.num_hidden_layers * kv_heads * head_dim
-    return numbers * length * batch * dtype.itemsize
+    tokens = sum(_tokens_per_layer(config, length))
+    return 2 * kv_heads * head_dim * tokens * batch * dtype.itemsize
+
+
+def _tokens_per_layer(config, length: int) -> list[int]:
+    window = getattr(config, "sliding_window", None) or length
+    usual = "sliding_attention" if window < length else "full_attention"
+    kinds = getattr(config, "layer_types", None)
+    kinds = kinds or [usual] * config.num_hidden_layers
+    short = min(length, window)
+    return [short if k == "sliding_attention" else length for k in kinds]
 
 
 def held_bytes(cache: Cache) -> int:

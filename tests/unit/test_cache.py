@@ -263,6 +263,23 @@ def test_bytes_of_the_formula_are_the_bytes_held(name, kind):
     assert held_bytes(cache) == expected == 2 * 4 * 2 * 8 * 6 * 2 * 4
 
 
+def test_a_window_stops_growing_in_bytes():
+    """Los mismos bytes que la biblioteca, que guarda un token menos."""
+    for name in ("gemma3", "mistral"):
+        model = tiny_model(name)
+        config = model.config
+        window = config.sliding_window
+        cache, ids = DynamicCache(config=config), random_ids(window + 9)
+        with torch.no_grad():
+            model(ids, past_key_values=cache)
+        full = kv_cache_bytes(config, 1, dtype=torch.float32)
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+        share = kinds.count("sliding_attention") / len(kinds)
+        ours = kv_cache_bytes(config, window + 9, dtype=torch.float32)
+        assert ours - held_bytes(cache) == share * full
+        assert ours < (window + 9) * full
+
+
 @pytest.mark.parametrize(
     "name, per_token",
     [("phi-3-mini", 393_216), ("qwen3-4b", 147_456)],

@@ -5,6 +5,7 @@ o tablas.
 """
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from .. import number
 from .picture import (
@@ -149,6 +150,7 @@ def curves(
         if log_y:
             d.axes.set_yscale("log")
             plain_log(d.axes.yaxis)
+            d.axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         if log:
             d.axes.set_xscale("log")
             plain_log(d.axes.xaxis)
@@ -358,17 +360,9 @@ def scatter(
         if log:
             d.axes.set_yscale("log")
             plain_log(d.axes.yaxis)
-        for i in marked:
-            right = x[i] > (min(x) + 2 * max(x)) / 3
-            d.axes.annotate(
-                names[i],
-                (x[i], y[i]),
-                xytext=(-9 if right else 9, 6),
-                textcoords="offset points",
-                ha="right" if right else "left",
-                fontsize=14,
-            )
         d.axes.margins(x=0.12)
+        for i in marked:
+            _name_dot(d.axes, x, y, i, names[i])
         d.axes.set(xlabel=xlabel, ylabel=ylabel)
         d.lines = [f"{xlabel}; {ylabel.lower()}."]
         for name, a, b in zip(names, x, y):
@@ -413,7 +407,34 @@ def roofline(bands: dict, points: list[tuple], title: str) -> Picture:
     return d.picture
 
 
-def _apart(heights: dict, least: float = 1.3) -> dict:
+def _name_dot(axes, x, y, i: int, name: str) -> None:
+    """Escribe el nombre de un punto por fuera, sin pisar los demás."""
+    left = x[i] > (min(x) + 2 * max(x)) / 3
+    axes.get_xlim(), axes.get_ylim()  # que estén al día los ejes
+    dots = axes.transData.transform(list(zip(x, y)))
+    per_pixel = 72 / axes.figure.dpi  # todo en puntos, como el texto
+    room = (dots[i, 1] - axes.bbox.y0) * per_pixel  # hasta el eje
+    dots = (dots - dots[i]) * per_pixel
+    wide, side = 8.5 * len(name), -1 if left else 1
+
+    def covered(up: int) -> int:
+        if room + up < 4:
+            return len(dots)
+        near = (side * dots[:, 0] > 2) & (side * dots[:, 0] < wide + 9)
+        return int((near & (abs(dots[:, 1] - up - 5) < 12)).sum())
+
+    up = min((6, -16, 16, 36), key=covered)
+    axes.annotate(
+        name,
+        (x[i], y[i]),
+        xytext=(9 * side, up),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        fontsize=14,
+    )
+
+
+def _apart(heights: dict, least: float = 1.4) -> dict:
     """Las mismas alturas, subidas lo justo para que ningún rótulo pise a otro:
     cada una, al menos `least` veces la de debajo (eje logarítmico)."""
     placed, below = {}, 0.0
