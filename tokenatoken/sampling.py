@@ -86,6 +86,7 @@ def repetition_penalty(
     Cada token se rebaja una vez, salga las que salga. Lanza `ValueError` si
     `penalty` no es positivo o los ids no acompañan a los logits.
     """
+    check_logits(logits)
     check_settings(penalty=penalty)
     shape = getattr(ids, "shape", None)
     if shape is None or shape[:-1] != logits.shape[:-1] or not len(shape):

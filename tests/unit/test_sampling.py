@@ -255,3 +255,8 @@ def test_the_best_stays_even_if_the_sum_falls_short_of_one(size):
         logits = torch.randn(1, size, generator=generator)
         kept = top_p_filter(logits, 1e-9).isfinite()
         assert kept[0, logits.argmax()]
+
+
+def test_a_penalty_over_a_list_says_so():
+    with pytest.raises(ValueError, match="tensor de logits"):
+        repetition_penalty([1.0, 2.0], torch.tensor([1]), 1.2)
