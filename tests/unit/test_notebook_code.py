@@ -277,17 +277,25 @@ def test_stopwatch_of_unit_07_interleaves():
 
 
 def test_sum_of_steps_of_unit_07():
-    names = "at", "total", "speedup", "tokens_for"
+    names = "ratio", "at", "total", "speedup", "tokens_for"
     space = definitions("07_cronometro.ipynb", *names)
-    space |= dict(np=np, plain={10: 1.0, 20: 2.0}, cached={10: 0.5, 20: 0.5})
-    assert space["at"](space["plain"], 15) == 1.5
-    assert space["at"](space["plain"], 30) == 3.0  # más allá, la misma recta
-    assert space["total"](10, 3) == pytest.approx((3.3, 2.0))
-    assert space["speedup"](10, 1) == 1
-    assert space["tokens_for"](10, 1.5, 1.7) == "3"  # 3,3 entre 2
-    assert space["tokens_for"](10, 1.0, 1.7) == "1 a 3"
-    assert space["tokens_for"](10, 1.41, 1.42) == "ninguno"
-    assert "nunca" in space["tokens_for"](10, 1e6, 1e7)
+    turns = range(5)  # en la última vuelta todo tarda el doble sin caché
+    plain = {L: [*[s] * 4, 2 * s] for L, s in {10: 1.0, 20: 2.0}.items()}
+    cached = {L: [0.5 for _ in turns] for L in plain}
+    space |= dict(np=np, statistics=statistics, plain=plain, cached=cached)
+    assert space["at"](plain, 15, 0) == 1.5
+    assert space["at"](plain, 30, 0) == 3.0  # más allá, la misma recta
+    assert space["total"](10, 3, 0) == pytest.approx((3.3, 2.0))
+    assert space["speedup"](10, 1) == (1, 1, 1)
+    low, middle, high = space["speedup"](10, 3)
+    assert low == middle == pytest.approx(1.65) and high == 6.6 / 3
+    sizes = {n: space["speedup"](10, n)[1] for n in range(1, 6)}
+    assert space["tokens_for"](sizes, 1.5, 1.7) == "3"
+    assert space["tokens_for"](sizes, 1.0, 1.7) == "1 a 3"
+    assert space["tokens_for"](sizes, 1.41, 1.42) == "ninguno"
+    assert "nunca" in space["tokens_for"](sizes, 1e6, 1e7)
+    assert space["tokens_for"]({1: 1.0, 500: 3.0}, 2, 4) == "500"
+    assert space["tokens_for"]({9: 2.0, 500: 3.0}, 2, 4) == "9 o más"
 
 
 UNIT8 = definitions(
