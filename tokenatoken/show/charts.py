@@ -25,7 +25,7 @@ def grouped_bars(table, title: str, xlabel: str, decimals: int = 2) -> Picture:
     color. `table`: DataFrame de números; los valores se escriben al lado."""
     names, groups = list(table.columns), list(table.index)
     thick = 0.8 / len(names)
-    tall = 1.3 + 0.36 * len(names) * len(groups)
+    tall = 1.3 + min(0.36 * len(names) * len(groups), 7.8)  # que se proyecte
     with drawing(title, tall) as d:
         for j, name in enumerate(names):
             shift = (j - (len(names) - 1) / 2) * thick
