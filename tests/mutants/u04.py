@@ -4,7 +4,6 @@ import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from tokenatoken.checks.unit04 import (
-    _by_value,
     _top_k,
     choose,
     top_p,
@@ -105,13 +104,13 @@ MUTANTS = {
         ),
     },
     "04.6": {
-        "por valor, y movida": wrong(
-            lambda x, p: _by_value(x, p) * 1.01, says="valores"
+        "bytes": wrong(b"a b c d", "a b c d", says="comillas"),
+        "vacío": wrong("", "", says="4 a 40"),
+        "al revés": wrong(
+            "Me gusta mucho el", "Once upon a time there", says="cerrado"
         ),
-        "la del curso": wrong(top_p_filter, says="a mano"),
-        "en el sitio": wrong(
-            lambda x, p: x.masked_fill_(top_p(x, p) == -INF, -INF),
-            says="copia",
+        "con mayúsculas": wrong(
+            "LA CAPITAL DE FRANCIA ES", "Me gusta mucho el", says="cuaderno"
         ),
     },
 }

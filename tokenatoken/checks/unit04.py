@@ -1,12 +1,16 @@
 """Corrección del laboratorio 04 · Elegir el siguiente token."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
-from .bench import random_logits
+from ..forward import next_logits, prompt_ids
+from .bench import course_model, plain_text, random_logits
 from .kit import (
     Hint,
     Part,
+    Pending,
     alike,
     as_int,
     call,
@@ -193,7 +197,7 @@ exercise(
 )
 
 
-# 04.2 y 04.6
+# 04.2
 
 
 def _top_p(out=lambda total, share, p: total - share >= p, descending=True):
@@ -324,15 +328,6 @@ def _nuclei():
     yield torch.tensor([0.1, 0.3, 0.3, 0.3]).log(), 0.5
 
 
-def _half_sorted():
-    for i in range(40):
-        logits, p = random_logits(200 + i, 12), 0.2 + 0.75 * i / 39
-        if i % 2 == 0:  # ya ordenados: aquí el error no se ve
-            logits = logits.sort(descending=True).values
-        if not _on_the_edge(logits, p):
-            yield logits, p
-
-
 NUCLEUS = {
     "La máscara está en el orden de las probabilidades ordenadas, y los "
     "logits, en el suyo. Imprime order con cuatro tokens.": _misplaced,
@@ -410,26 +405,6 @@ exercise(
         rights=[top_p, _ascending, _one_by_one],
     ),
     success="¡Correcto! El conjunto más pequeño que alcanza p.",
-)
-
-
-exercise(
-    "04.6",
-    Part(
-        _half_sorted,
-        truth=lambda x, p: _seen(x, _library(x, p=p)),
-        observe=_kept,
-        near=1e-4,
-        said=_nucleus_said,
-        traps={
-            hint: wrong
-            for hint, wrong in NUCLEUS.items()
-            if wrong != _by_value
-        },
-        otherwise=_nucleus_hint,
-        rights=[top_p, _ascending, _one_by_one],
-    ),
-    success="¡Cazado! Ordenar desordena: hay que volver.",
 )
 
 
@@ -849,3 +824,75 @@ def _size(scores, p: float) -> int:
     expect(not _on_the_edge(scores, p), EDGE)
     ordered = scores.softmax(-1).sort(descending=True).values
     return int((ordered.cumsum(0) - ordered < p).sum())
+
+
+# 04.6
+
+
+SHOWN = """La capital de Francia es|La capital de Argentina es|Había una vez
+The capital of France is|import numpy as|for i in range(|def suma(a, b):
+Uno, dos, tres,|Lunes, martes,|El sol sale por el|Me gusta el|Ayer
+2 + 2 =|Buenos|Cristóbal|Muchas|Feliz|La nieve es|El agua hierve a
+if __name__ == "__main|print("Hola|El perro|Para hacer una tortilla se
+Once upon a|El presidente de|Los tres mosqueteros|¿Cómo te|Python es un
+El resultado es|De postre quiero"""
+STARTS = {plain_text(s) for s in SHOWN.replace("\n", "|").split("|")}
+TEXTS = "Da dos textos, entre comillas: el cerrado y el abierto."
+WORDS = "Es corto o larguísimo: cada comienzo, de 4 a 40 palabras."
+OLD = "Ese comienzo es del cuaderno: busca uno tuyo."
+LOOSE = (
+    "El cerrado deja más de uno. ¿Qué frase o serie está tan repetida que "
+    "solo puede seguir de una manera?"
+)
+TIGHT = (
+    "El abierto no llega a 500. ¿Tras qué palabra cabe casi cualquiera, sin "
+    "que lo anterior la anuncie?"
+)
+
+
+@lru_cache(16)
+def _start(text: str) -> tuple[int, str]:
+    """Cuántos deja top-p = 0,9 tras el texto, y los tres primeros."""
+    model, tokenizer = course_model()
+    ids = prompt_ids(model, tokenizer, text)
+    logits = next_logits(model, ids)[0].double().cpu()
+    shares, order = logits.softmax(-1).sort(descending=True)
+    first = [tokenizer.decode([int(i)]) for i in order[:3]]
+    size = int((shares.cumsum(0) - shares < 0.9).sum())
+    return size, ", ".join(map(repr, first))
+
+
+CLOSED, OPEN = "Estados Unidos de América y Estados", "Me gusta mucho el"
+
+
+@exercise(
+    "04.6",
+    success="¡Correcto! El mismo p, y dos núcleos sin parecido.",
+    traps={
+        TEXTS: [(CLOSED, 7), (["a"], OPEN)],
+        WORDS: [(CLOSED, "Me gusta"), (" ", OPEN), (CLOSED, "la " * 50)],
+        OLD: [
+            ("The capital of France is", OPEN),
+            (CLOSED, " la capital de Francia es "),
+        ],
+        LOOSE: [(OPEN, CLOSED), ("lunes, martes, miércoles, jueves,", OPEN)],
+        TIGHT: [(CLOSED, CLOSED), (CLOSED, "Más vale tarde que")],
+    },
+    rights=[
+        (CLOSED, OPEN),
+        ("enero, febrero, marzo, abril,", "Ayer compré en la tienda una"),
+    ],
+)
+def two_starts(closed, open_ended):
+    """Un comienzo que solo sigue de una manera, y otro de 500."""
+    texts = closed, open_ended
+    if ... in texts:
+        raise Pending
+    expect(all(isinstance(text, str) for text in texts), TEXTS)
+    expect(all(4 <= len(text.split()) <= 40 for text in texts), WORDS)
+    expect(not {plain_text(t.strip()) for t in texts} & STARTS, OLD)
+    (one, first), (many, others) = map(_start, texts)
+    said = f"El cerrado deja {one} ({first}); el abierto, {many} ({others}). "
+    print(said.strip())
+    expect(one == 1, said + LOOSE)
+    expect(many >= 500, said + TIGHT)
