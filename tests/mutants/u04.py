@@ -1,97 +1,90 @@
 """Unidad 04."""
 
 import torch
-from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from tokenatoken.checks.unit04 import (
-    _top_k,
-    choose,
-    top_p,
+    MIXED,
+    doors,
+    draw,
+    expected,
+    n_sigma,
+    nucleus,
 )
-from tokenatoken.sampling import top_p_filter, warp_logits
 
 from . import wrong
 
-INF = float("inf")
+
+def in_place(x, n):
+    return x.copy_(n_sigma(x, n))
 
 
-def in_place(logits, k):
-    return logits.masked_fill_(logits < logits.topk(k).values[-1], -INF)
+def one_case(top_p):
+    logits = torch.tensor(MIXED)
+    assert torch.allclose(top_p(logits, 0.5), nucleus(logits, 0.5))
 
 
-def warp(x, T, k, p):
-    return top_p(_top_k(x / T, k), p)
+def refuse(top_p):
+    raise AssertionError(top_p(torch.tensor(MIXED), 0.5))
 
 
 MUTANTS = {
     "04.1": {
-        "solo los mejores": wrong(
-            lambda x, k: x.topk(k).values, says="fuera de la lista"
+        "dos cosas": wrong(lambda x, t: doors(x, t)[:2], says="tres números"),
+        "textos": wrong(lambda x, t: ("1", 0.0, 1.0), says="número"),
+        "siempre lo mismo": wrong(
+            lambda x, t: (1, 0.0, 1.0), says="k tendría"
         ),
-        "índices": wrong(
-            lambda x, k: x.topk(k).indices.tolist(), says="tensor"
-        ),
-        "en el sitio": wrong(in_place, says="copia"),
-        "la de la biblioteca": wrong(
-            lambda x, k: TopKLogitsWarper(k)(None, x[None])[0], says="a mano"
-        ),
-        "0 · ∞": wrong(
-            lambda x, k: x + (x < x.topk(k).values[-1]) * -INF, says="NaN"
-        ),
-        "suma uno a los que quedan": wrong(
-            lambda x, k: _top_k(x, k) + 1, says="Imprime"
+        "p en tanto por ciento": wrong(
+            lambda x, t: (
+                doors(x, t)[0],
+                100 * doors(x, t)[1],
+                doors(x, t)[2],
+            ),
+            says="p tendría",
         ),
     },
     "04.2": {
-        "la de la biblioteca": wrong(
-            lambda x, p: TopPLogitsWarper(p)(None, x[None])[0], says="a mano"
-        ),
-        "la del curso": wrong(top_p_filter, says="top_p_filter"),
-        "solo el núcleo": wrong(
-            lambda x, p: top_p(x, p)[top_p(x, p) > -INF],
-            says="fuera de la lista",
-        ),
-        "nada": wrong(lambda x, p: torch.full_like(x, -INF), says="ninguno"),
-        "uno de menos si puede": wrong(
-            lambda x, p: _top_k(
-                top_p(x, p), max(1, int((top_p(x, p) > -INF).sum()) - 1)
-            ),
-            says="cruza p",
-        ),
+        "una fila": wrong(lambda x, n: n_sigma(x, n)[0], says="forma"),
+        "lista": wrong(lambda x, n: n_sigma(x, n).tolist(), says="tensor"),
+        "en el sitio": wrong(in_place, says="copia"),
+        "sin n": wrong(lambda x, n: n_sigma(x, 1.0), says="umbral"),
+        "n al cuadrado": wrong(lambda x, n: n_sigma(x, n * n), says="umbral"),
     },
     "04.3": {
-        "con coma": wrong(
-            lambda x, T, g: float(choose(x, T, g)), says="entero"
+        "con comas": wrong(
+            lambda x, T, s: [float(i) for i in draw(x, T, s)],
+            expected,
+            says="entero",
         ),
-        "como texto": wrong(
-            lambda x, T, g: str(choose(x, T, g)), says="entero"
+        "uno solo": wrong(
+            lambda x, T, s: draw(x, T, s)[0], expected, says="ids"
+        ),
+        "el siguiente": wrong(
+            lambda x, T, s: [(i + 1) % x.shape[1] for i in draw(x, T, s)],
+            expected,
+            says="T = 0",
         ),
         "divide en el sitio": wrong(
-            lambda x, T, g: choose(x.div_(T or 2), T, g), says="copia"
+            lambda x, T, s: draw(x.div_(T or 2), 1 if T else 0, s),
+            expected,
+            says="copia",
         ),
-        "no es un id": wrong(lambda x, T, g: 99, says="entero de 0"),
-        "desde uno": wrong(lambda x, T, g: choose(x, T, g) + 1),
-        "uno fijo con T = 0": wrong(
-            lambda x, T, g: 1 if T == 0 else choose(x, T, g), says="T = 0"
-        ),
-        "la probabilidad": wrong(
-            lambda x, T, g: x.softmax(-1).max(), says="entero"
-        ),
-        "T al cuadrado": wrong(
-            lambda x, T, g: choose(x, T * T, g), says="mejor"
+        "sorteando": wrong(
+            draw,
+            lambda p, n: float(
+                len(set(torch.multinomial(p, n, replacement=True).tolist()))
+            ),
+            says="una vez",
         ),
     },
     "04.4": {
-        "la de la biblioteca": wrong(
-            lambda x, T, k, p: warp_logits(x, temperature=T, top_k=k, top_p=p),
-            says="a mano",
+        "no llama": wrong(lambda top_p: None, says="no prueba nada"),
+        "rechaza todo": wrong(
+            refuse,
+            says="Rechaza uno bueno",
         ),
-        "otra forma": wrong(
-            lambda x, T, k, p: warp(x, T, k, p)[None], says="forma"
-        ),
-        "al revés": wrong(
-            lambda x, T, k, p: -warp(-x, T, k, p), says="separado"
-        ),
+        "un solo caso": wrong(one_case, says="Deja pasar uno que"),
+        "no es función": wrong(3, says="función"),
     },
     "04.5": {
         "sin la lista": wrong((0.4, 0.2, 0.88), says="entre 4 y 6"),

@@ -11,739 +11,748 @@ from .kit import (
     Hint,
     Part,
     Pending,
-    alike,
     as_int,
     call,
-    diagnose,
     exercise,
     expect,
     number,
+    plain,
+    put_to_test,
+    returning,
     say,
     tensor,
+    verdicts,
 )
 
 INF = float("inf")
-FILTERS = (
-    "TopKLogitsWarper.__call__",
-    "TopPLogitsWarper.__call__",
-    "top_k_filter",
-    "top_p_filter",
-    "warp_logits",
-)
-
-
-def _library(logits, T=1.0, k=0, p=1.0):
-    """Los filtros de transformers, en su orden."""
-    from transformers import TopKLogitsWarper, TopPLogitsWarper
-
-    logits = logits[None] / T
-    logits = TopKLogitsWarper(k)(None, logits) if k else logits
-    return (TopPLogitsWarper(p)(None, logits) if p < 1 else logits)[0]
-
-
-def _filtered(value, logits, *settings):
-    what = "Lo que devuelves (los descartados, con −∞, no fuera de la lista)"
-    return tensor(value, logits.shape, what)
-
-
-def _how_many(ours, right, logits, *settings) -> str:
-    kept, wanted = int(ours.isfinite().sum()), int(right.isfinite().sum())
-    moved = not torch.equal(ours > -INF, right > -INF)
-    other = ", pero otros" * (moved and kept == wanted)
-    return (
-        f"De {len(logits)} tokens, {wanted} tienen que seguir; en tu respuesta "
-        f"siguen {kept}{other}."
-    )
-
-
-def _leave(fill):
-    """Un filtro bueno que pone `fill` en los descartados."""
-    return lambda function: (
-        lambda x, *settings: function(x, *settings).nan_to_num(neginf=fill)
-    )
-
-
-ORDINARY = (
-    "Los descartados llevan un número corriente, y aún podrían salir "
-    "elegidos. Lo que nunca sale es −∞."
-)
-PLUS = "Los descartados llevan +∞, y el softmax se los daría todo."
-SHARES = "Son probabilidades, y se piden logits: los que quedan no se tocan."
-UNTOUCHED = (
-    "Quedan los que deben, pero con otros valores. Los conservados no se "
-    "tocan: el softmax ya reparte."
-)
 
 
 # 04.1
 
 
-def _top_k(logits, k):
-    return logits.masked_fill(logits < logits.topk(k).values[-1], -INF)
+def _door_cases():
+    """Logits sin ordenar ni empates, altos, bajos y muy bajos."""
+    for seed, (size, token, shift) in enumerate(
+        [(5, 2, 0), (9, 0, 4), (30, 17, -5), (60, 41, 150), (12, 11, -150)]
+    ):
+        yield random_logits(200 + seed, size, 1.5) + shift, token
+    steep = random_logits(210, 20, 4.0)
+    yield steep, int(steep.argmax())
+    yield steep, int(steep.argmin())
 
 
-def _top_k_sorted(logits, k):
-    worst = sorted(logits.tolist())[-k]
-    return torch.tensor([x if x >= worst else -INF for x in logits.tolist()])
+def doors(logits, token, rank=1, own=0, sure=None, by=torch.softmax):
+    """La respuesta de 04.1; sus opciones la estropean."""
+    shares = by(logits.double(), -1)
+    better = shares[shares > shares[token]]
+    m = (sure or (lambda x: x[token] / x.max()))(shares)
+    return rank + len(better), better.sum() + own * shares[token], m
 
 
-def _top_k_where(logits, k):
-    worst = np.partition(logits.numpy(), -k)[-k]
-    return torch.where(logits >= float(worst), logits, torch.tensor(-INF))
+def _sorted_doors(logits, token):
+    shares = logits.softmax(-1)
+    order = shares.argsort(descending=True).tolist()
+    k = order.index(token)
+    return k + 1, sum(shares[order[:k]].tolist()), shares[token] / max(shares)
 
 
-def _exact_k(logits, k):
-    kept = logits.topk(k).indices
-    return torch.full_like(logits, -INF).scatter(0, kept, logits[kept])
+def _place(logits, token):
+    """Como si `token` fuera el puesto: el que está ahí tras ordenar."""
+    x = logits.sort(descending=True).values
+    return doors(x, token)
 
 
-def _below(limit):
-    """Un 04.1 que descarta lo que no llega a `limit(logits, k)`."""
-    return lambda x, k: x.masked_fill(x < limit(x, k), -INF)
+def _three(value, *case):
+    value = plain(value)
+    three = "Da tres números: (k, p, m)."
+    expect(isinstance(value, tuple | list) and len(value) == 3, three)
+    names = "k", "p", "m"
+    return torch.tensor([number(v, n) for v, n in zip(value, names)]).double()
+
+
+def _door_said(ours, right, logits, token) -> str:
+    wrong = [abs(a - b) > 1e-4 for a, b in zip(ours, right)]
+    which = wrong.index(True) if True in wrong else 0
+    return say(
+        "Con {0} logits y el token {1}, {2} tendría que ser {3:.4f} y te sale "
+        "{4:.4f}.",
+        len(logits),
+        token,
+        "kpm"[which],
+        float(right[which]),
+        float(ours[which]),
+    )
 
 
 exercise(
     "04.1",
     Part(
-        lambda: [
-            (random_logits(1, 40), 7),
-            (random_logits(0, 40), 1),
-            (torch.tensor([1.0, 4.0, 5.0, 4.0, 4.0, -2.0]), 2),
-            (torch.tensor([5.0, 1.0, 5.0, 4.0, 4.0, -2.0]), 2),
-            (torch.tensor([3.0, 2.0, 2.0 - 1e-6, -2.0]), 2),
-            (torch.tensor([200.0, 0.0, 50.0, 10.0]), 3),
-            (-5 - random_logits(3, 40).abs(), 5),
-            (random_logits(2, 40), 40),
-            (torch.tensor([-INF, 1.0, 3.0, 2.0]), 3),
-        ],
-        truth=lambda logits, k: _library(logits, k=k),
-        read=_filtered,
-        without=FILTERS,
-        said=lambda ours, right, logits, k: (
-            f"Con k = {k}. {_how_many(ours, right, logits)}"
-        ),
+        _door_cases,
+        truth=lambda x, t: _three(doors(x, t)),
+        read=_three,
+        near=1e-4,
+        said=_door_said,
+        otherwise="Haz la cuenta a mano con tres tokens de probabilidades 0,6, "
+        "0,3 y 0,1, para cada uno de ellos.",
         traps={
-            "Hay empatados con el k-ésimo, y ninguno está por debajo de él. "
-            "¿Descartas por puesto o por valor?": _exact_k,
-            "El k-ésimo se queda: ¿es menor, o menor o igual?": (
-                lambda x, k: x.masked_fill(x <= x.topk(k).values[-1], -INF)
+            "Al mejor le basta k = 1: cuéntalo también a él.": (
+                lambda x, t: doors(x, t, rank=0)
             ),
-            "Comparas con el siguiente al k-ésimo, y queda uno de más.": (
-                [
-                    _below(lambda x, k: x.topk(min(k + 1, len(x))).values[-1]),
-                    _below(lambda x, k: x.sort(descending=True).values[k]),
-                ]
+            "p es lo que se junta ANTES de llegar a él; con él dentro ya ha "
+            "pasado.": lambda x, t: doors(x, t, own=1),
+            "m compara probabilidades, la suya con la del mejor, y no logits.": (
+                lambda x, t: (*doors(x, t)[:2], x[t] / x.max())
             ),
-            UNTOUCHED: [
-                lambda x, k: _top_k(x, k).log_softmax(-1),
-                lambda x, k: _top_k(x, k) - x.max(),
+            "m no es su probabilidad, sino cuántas veces cabe en la del mejor: "
+            "min-p corta por comparación.": [
+                lambda x, t: doors(x, t, sure=lambda s: s[t]),
+                lambda x, t: doors(x, t, sure=lambda s: s.max() - s[t]),
             ],
-            "Comparas con el anterior al k-ésimo, y falta uno.": (
-                _below(lambda x, k: x.topk(max(k - 1, 1)).values[-1])
+            "m es al revés: la suya entre la del mejor, que no pasa de 1.": (
+                lambda x, t: doors(x, t, sure=lambda s: s.max() / s[t])
             ),
-            "Te quedas con los peores: ¿de qué lado cortas?": lambda x, k: (
-                -_top_k(-x, k)
-            ),
-            ORDINARY: [
-                lambda x, k: x.masked_fill(x < x.topk(k).values[-1], 0.0),
-                lambda x, k: x * (x >= x.topk(k).values[-1]),
-                _leave(-1e3)(_top_k),
-                _leave(-1e9)(_top_k),
-                _leave(torch.finfo(torch.float32).min)(_top_k),
-            ],
-            "Te quedas con los k primeros puestos de la lista, y está sin "
-            "ordenar.": lambda x, k: x.masked_fill(
-                torch.arange(len(x)) >= k, -INF
-            ),
-            SHARES: [
-                lambda x, k: _top_k(x, k).softmax(-1),
-                lambda x, k: _top_k(x.softmax(-1), k),
-            ],
-            "Los devuelves ordenados, y cada logit tiene que seguir en su "
-            "sitio.": lambda x, k: _top_k(x.sort(descending=True).values, k),
-            PLUS: _leave(INF)(_top_k),
-            "Cuentas valores distintos, y se cuentan tokens: dos empatados "
-            "ocupan dos puestos.": _below(
-                lambda x, k: x.unique()[-min(k, len(x.unique()))]
-            ),
-            "Comparas probabilidades, y las pequeñas se quedan en 0 y "
-            "empatan. Compara los logits.": lambda x, k: x.masked_fill(
-                x.softmax(-1) < x.softmax(-1).topk(k).values[-1], -INF
-            ),
-            "Das por empatados a dos que solo se parecen. Un empate es un "
-            "empate: compáralos sin margen.": [
-                _below(lambda x, k: x.topk(k).values[-1] - 1e-2),
-                _below(lambda x, k: x.topk(k).values[-1] - 1e-5),
-                lambda x, k: x.masked_fill(
-                    (x < x.topk(k).values[-1])
-                    & ~torch.isclose(x, x.topk(k).values[-1]),
-                    -INF,
-                ),
-                lambda x, k: x.masked_fill(
-                    (x < x.topk(k).values[-1])
-                    & ~torch.isclose(x, x.topk(k).values[-1], atol=0.1),
-                    -INF,
+            "`token_id` es un sitio en los logits sin ordenar, no el puesto que "
+            "ocupa de mejor a peor.": [
+                _place,
+                lambda x, t: (t + 1, *doors(x, t)[1:]),
+                lambda x, t: (
+                    doors(x, t)[0],
+                    x.double().softmax(-1)[:t].sum(),
+                    doors(x, t)[2],
                 ),
             ],
-            "Devuelves la máscara, y se piden los logits con −∞ donde toca.": (
-                lambda x, k: x >= x.topk(k).values[-1]
+            "Ordenas de peor a mejor: k y p cuentan desde el mejor.": (
+                lambda x, t: doors(-x, t)
+            ),
+            "Están, pero en otro orden: (k, p, m).": [
+                lambda x, t: (doors(x, t)[0], *doors(x, t)[:0:-1]),
+                lambda x, t: doors(x, t)[::-1],
+            ],
+            "La exponencial de un logit de 150 no cabe, y la de −150 es 0: el "
+            "softmax resta antes el máximo.": (
+                lambda x, t: doors(
+                    x.float(), t, by=lambda v, _: _raw_shares(v.float())
+                )
             ),
         },
-        otherwise="Imprime el k-ésimo valor y los que dejas: tienen que ser "
-        "los que lo igualan o lo pasan.",
-        rights=[_top_k, _top_k_sorted, _top_k_where],
+        rights=[
+            doors,
+            _sorted_doors,
+            lambda x, t: list(doors(x - x.max(), t)),
+            lambda x, t: torch.tensor([float(v) for v in doors(x, t)]),
+        ],
     ),
-    success="¡Correcto! También con empates.",
+    success="¡Correcto! Las tres puertas del mismo token.",
 )
+
+
+def _raw_shares(x):
+    return x.exp() / x.exp().sum(-1)
 
 
 # 04.2
 
 
-def _top_p(out=lambda total, share, p: total - share >= p, descending=True):
-    """Un núcleo que descarta los puestos que dice `out`."""
-
-    def top_p(logits, p):
-        shares, order = logits.softmax(-1).sort(descending=descending)
-        gone = out(shares.cumsum(0), shares, p)
-        return logits.masked_fill(
-            torch.zeros_like(gone).scatter(0, order, gone), -INF
+def _sigma_cases():
+    """Lotes en los que da igual dividir por V o por V − 1."""
+    for seed in range(12):
+        batch = torch.stack(
+            [
+                random_logits(300 + 9 * seed + row, 40, 1 + row)
+                + 5 * row
+                - seed
+                for row in range(1 + seed % 4)
+            ]
         )
-
-    return top_p
-
-
-top_p = _top_p()
-
-
-def _ascending(logits, p):
-    """Como la biblioteca: desde el menos probable."""
-    ordered, order = logits.sort()
-    out = ordered.softmax(-1).cumsum(-1) <= 1 - p
-    return logits.masked_fill(out.scatter(0, order, out), -INF)
+        n = (0.5, 1.0, 1.5, 2.0)[seed % 4]
+        ends = [n_sigma(batch, n, correction=c) for c in (0, 1)]
+        if torch.equal(*ends):
+            yield batch, n
 
 
-def _one_by_one(logits, p):
-    shares, kept, total = logits.softmax(-1).tolist(), [], 0.0
-    for i in sorted(range(len(shares)), key=lambda i: -shares[i]):
-        if total >= p:
-            break
-        kept.append(i)
-        total += shares[i]
-    out = torch.full_like(logits, -INF)
-    out[kept] = logits[kept]
-    return out
+def n_sigma(x, n, correction=1, dim=-1, top=None, unit=torch.std, fill=-INF):
+    """La respuesta de 04.2; sus opciones la estropean."""
+    keep = dict(dim=dim, keepdim=True) if dim is not None else {}
+    best = (top or (lambda v: v.amax(-1, keepdim=True)))(x)
+    size = unit(x, correction=correction, **keep)
+    return x.masked_fill(x < best - n * size, fill)
 
 
-def _crosses(total, share, p):
-    return total > p
+def _sigma_loop(x, n):
+    rows = []
+    for row in x.tolist():
+        least = max(row) - n * np.std(row)
+        rows.append([v if v >= least else -INF for v in row])
+    return torch.tensor(rows)
 
 
-def _keeps_one(logits, p):
-    """La receta mala, remendada para que no quede vacía."""
-    wrong = _top_p(_crosses)(logits, p)
-    return wrong if wrong.isfinite().any() else _top_k(logits, 1)
+def _batch(value, logits, n):
+    return tensor(value, logits.shape, "Lo que devuelves")
 
 
-def _unsorted(logits, p):
-    shares = logits.softmax(-1)
-    return logits.masked_fill(shares.cumsum(0) - shares >= p, -INF)
-
-
-def _misplaced(logits, p):
-    shares, _ = logits.softmax(-1).sort(descending=True)
-    return logits.masked_fill(shares.cumsum(0) - shares >= p, -INF)
-
-
-def _gathered(logits, p):
-    """Aplica el orden en vez de deshacerlo."""
-    shares, order = logits.softmax(-1).sort(descending=True)
-    return logits.masked_fill((shares.cumsum(0) - shares >= p)[order], -INF)
-
-
-def _by_value(logits, p):
-    shares = logits.softmax(-1)
-    ordered = shares.sort(descending=True).values
-    last = ordered[min(int((ordered.cumsum(0) < p).sum()), len(shares) - 1)]
-    return logits.masked_fill(shares < last, -INF)
-
-
-def _on_the_edge(logits, p: float) -> bool:
-    """Si alguna suma acumulada cae tan cerca de p que el redondeo decide."""
-    ordered = logits.double().softmax(-1).sort(descending=True).values
-    return bool(((ordered.cumsum(0) - p).abs() < 1e-5).any())
-
-
-def _ties(logits) -> bool:
-    return len(logits.unique()) < len(logits)
-
-
-def _seen(logits, filtered):
-    """Lo que se compara: si hay empates, cuántos quedan (sirve cualquiera)."""
-    return float(filtered.isfinite().sum()) if _ties(logits) else filtered
-
-
-def _kept(function, logits, *settings):
-    value = call(function, logits, *settings, without=FILTERS)
-    return _seen(logits, _filtered(value, logits))
-
-
-def _nucleus_said(ours, right, logits, p) -> str:
-    if isinstance(ours, float):
-        text = "Con {0:.0f} empatados en cabeza y p = {1} bastan {2:.0f} y dejas {3:.0f}."
-        best = float((logits == logits.max()).sum())
-        return say(text, best, p, right, ours)
-    mass = logits.double().softmax(-1)[ours.isfinite()].sum()
-    text = "Con p = {0:.2f}, lo que conservas suma {1:.2f}."
-    return f"{say(text, p, mass)} {_how_many(ours, right, logits)}"
-
-
-def _nucleus_hint(ours, right, logits, p) -> str:
-    shares = logits.double().softmax(-1)
-    kept = ours > -INF if isinstance(ours, torch.Tensor) else shares > 0
-    if not kept.any():
-        return "No queda ninguno, y nadie podría salir elegido."
-    if kept.sum() == (right > -INF).sum() and not alike(ours, right):
-        if torch.equal(kept, right > -INF):
-            return UNTOUCHED
-        return (
-            "El número coincide y los tokens no: ¿está cada uno en su sitio?"
-        )
-    if shares[kept].sum() < p:
-        return "No llega a p. El token que cruza p, ¿entra o sale?"
-    return (
-        "Sobra alguno: quita el menos probable de los tuyos y vuelve a sumar. "
-        "¿Sigue llegando a p?"
+def _sigma_said(ours, right, logits, n) -> str:
+    kept, wanted = ours.isfinite().sum(-1), right.isfinite().sum(-1)
+    return say(
+        "Con n = {0} y {1} fila(s) siguen {2} tokens, y tendrían que seguir "
+        "{3}.",
+        n,
+        len(logits),
+        kept.tolist(),
+        wanted.tolist(),
     )
 
-
-def _nuclei():
-    yield torch.tensor([0.03, 0.95, 0.02]).log(), 0.9
-    yield torch.tensor([0.05, 0.3, 0.15, 0.5]).log(), 0.9
-    for i in range(100):
-        case = random_logits(i, 40), 0.05 + 0.9 * i / 99
-        if not _on_the_edge(*case):
-            yield case
-    yield torch.tensor([2.0, -INF, 1.0, 0.0]), 0.95
-    yield torch.tensor([0.1, 0.3, 0.3, 0.3]).log(), 0.5
-
-
-NUCLEUS = {
-    "La máscara está en el orden de las probabilidades ordenadas, y los "
-    "logits, en el suyo. Imprime order con cuatro tokens.": _misplaced,
-    "Has aplicado otra vez el orden en vez de deshacerlo. Pruébalo con tres "
-    "tokens que giren: [2, 3, 1].": _gathered,
-    "Sumas en el orden en que llegan. El conjunto más pequeño empieza por los "
-    "más probables.": _unsorted,
-    "Dejas fuera el token que cruza p, y sin él no se llega. Cuando el "
-    "primero ya pasa, no queda nadie.": _top_p(_crosses),
-    "Dejas fuera el token que cruza p, y sin él no se llega (menos cuando es "
-    "el primero, que lo salvas aparte).": _keeps_one,
-    "No descartas nada: ¿dónde entra p?": lambda x, p: x,
-    "Está del revés: descartas justo los que tenían que quedarse.": (
-        lambda x, p: x.masked_fill(top_p(x, p) > -INF, -INF)
-    ),
-    "Solo queda el mejor, y con p grande hacen falta más.": (
-        lambda x, p: _top_k(x, 1)
-    ),
-    "Usas 1 − p donde va p: prueba con p = 0,9.": lambda x, p: top_p(x, 1 - p),
-    "Cortas por valor, y los empatados con el último entran todos: se corta "
-    "por puesto.": _by_value,
-    PLUS: _leave(INF)(top_p),
-    ORDINARY: [
-        _leave(-1e3)(top_p),
-        _leave(0.0)(top_p),
-        _leave(torch.finfo(torch.float32).min)(top_p),
-    ],
-    "Los devuelves ordenados, y cada logit tiene que seguir en su sitio.": (
-        lambda x, p: _misplaced(x.sort(descending=True).values, p)
-    ),
-}
 
 exercise(
     "04.2",
     Part(
-        _nuclei,
-        truth=lambda x, p: _seen(x, _library(x, p=p)),
-        observe=_kept,
-        near=1e-4,
-        said=_nucleus_said,
+        _sigma_cases,
+        truth=lambda x, n: n_sigma(x, n).double(),
+        read=_batch,
+        near=1e-5,
+        said=_sigma_said,
+        otherwise="Imprime, de una fila, el mejor logit, σ y el umbral, y mira "
+        "cuántos pasan.",
         traps={
-            **NUCLEUS,
-            "Queda uno de más: ¿qué suma miras, la de antes de llegar al "
-            "token o la de antes del anterior?": [
-                _top_p(lambda total, share, p: total - 2 * share >= p),
-                _top_p(lambda total, share, p: (total - share).roll(1) >= p),
-            ],
-            "Ordenas de menor a mayor, y se empieza por los más probables.": (
-                _top_p(descending=False)
+            "Cada fila tiene su σ: la tuya mezcla las de todo el lote.": (
+                lambda x, n: n_sigma(x, n, dim=None)
             ),
-            "Descartas los que no llegan a un umbral. No es cuánto tiene cada "
-            "uno, sino cuánto suman.": [
-                lambda x, p: x.masked_fill(x.softmax(-1) < 1 - p, -INF),
-                lambda x, p: x.masked_fill(x.softmax(-1) < p, -INF),
-                lambda x, p: x.masked_fill(
-                    x.softmax(-1) < (1 - p) * x.softmax(-1).max(), -INF
+            "Cada fila tiene su mejor: el tuyo es el de todo el lote.": (
+                lambda x, n: n_sigma(x, n, top=torch.max)
+            ),
+            "σ va a lo largo del vocabulario, y la tuya va de fila a fila.": (
+                lambda x, n: n_sigma(x, n, dim=0, correction=0)
+            ),
+            "Eso es la varianza: σ es su raíz.": (
+                lambda x, n: n_sigma(x, n, unit=torch.var)
+            ),
+            "El umbral baja desde el mejor, no desde la media.": [
+                lambda x, n: n_sigma(x, n, top=lambda v: v.mean(-1, True)),
+                lambda x, n: x.masked_fill(
+                    x < x.mean(-1, True) + n * x.std(-1, keepdim=True), -INF
                 ),
             ],
-            UNTOUCHED: lambda x, p: top_p(x, p).log_softmax(-1),
-            SHARES: lambda x, p: top_p(x, p).softmax(-1),
-            "Tu p es fija: usa la que llega.": lambda x, p: top_p(x, 0.9),
-            "Sumas logits, y lo que suma p son probabilidades.": [
-                lambda x, p: x.masked_fill(x.cumsum(0) > p, -INF),
-                lambda x, p: x.masked_fill(
-                    torch.zeros(len(x), dtype=torch.bool).scatter(
-                        0,
-                        x.sort(descending=True).indices,
-                        x.sort(descending=True).values.cumsum(0) > p,
-                    ),
+            "σ es la de los logits, no la de las probabilidades.": [
+                lambda x, n: x.masked_fill(
+                    x.softmax(-1)
+                    < x.softmax(-1).amax(-1, keepdim=True)
+                    - n * x.softmax(-1).std(-1, keepdim=True),
+                    -INF,
+                ),
+                lambda x, n: x.masked_fill(
+                    x
+                    < x.amax(-1, keepdim=True)
+                    - n * x.softmax(-1).std(-1, keepdim=True),
                     -INF,
                 ),
             ],
+            "Está al revés: fuera los que quedan por debajo del umbral.": (
+                lambda x, n: x.masked_fill(
+                    x
+                    >= x.amax(-1, keepdim=True) - n * x.std(-1, keepdim=True),
+                    -INF,
+                )
+            ),
+            "Un 0 no descarta: su exponencial es 1. Los de fuera, a −∞.": (
+                lambda x, n: n_sigma(x, n, fill=0.0)
+            ),
+            "Se piden logits, con −∞ en los descartados, y has pasado por el "
+            "softmax.": lambda x, n: n_sigma(x, n).softmax(-1),
         },
-        otherwise=_nucleus_hint,
-        rights=[top_p, _ascending, _one_by_one],
+        rights=[
+            n_sigma,
+            lambda x, n: n_sigma(x, n, correction=0),
+            _sigma_loop,
+            lambda x, n: torch.where(
+                x.amax(-1, keepdim=True) - x <= n * x.std(-1, keepdim=True),
+                x,
+                -INF,
+            ),
+        ],
     ),
-    success="¡Correcto! El conjunto más pequeño que alcanza p.",
+    success="¡Correcto! Y dividir por T no cambia quién entra: ¿ves por qué?",
 )
 
 
 # 04.3
 
 
-def _choose(shares=lambda x, T: (x / T).softmax(-1), zero=torch.argmax):
-    """Un sorteo con las probabilidades de `shares`; `zero`, para T = 0."""
-
-    def choose(logits, T, generator):
-        if T == 0 and zero:
-            return int(zero(logits))
-        weights = shares(logits, T)
-        return int(torch.multinomial(weights, 1, generator=generator))
-
-    return choose
-
-
-choose = _choose()
-
-
-def _reseeds(logits, T, generator):
-    return choose(logits, T, generator.manual_seed(0))
-
-
-def _own_dice(logits, T, generator):
-    return choose(logits, T, torch.Generator().manual_seed(3))
-
-
-def _wastes(logits, T, generator):
-    torch.rand(1)
-    return choose(logits, T, generator)
-
-
-def _place(logits, T, generator):
+def _pick(row, T, dice):
     if T == 0:
-        return int(logits.argmax())
-    return choose(logits.sort(descending=True).values, T, generator)
+        return int(row.argmax())
+    return int(torch.multinomial((row / T).softmax(-1), 1, generator=dice))
 
 
-def _roulette(logits, T, generator):
+def _dice(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def draw(logits, T, seeds, pick=_pick, dice=_dice):
+    """La respuesta de 04.3; sus opciones la estropean."""
+    return [pick(row, T, dice(int(s))) for row, s in zip(logits, seeds)]
+
+
+def _one_dice(logits, T, seeds):
+    dice = _dice(int(seeds[0]))
+    return draw(logits, T, seeds, dice=lambda s: dice)
+
+
+def _mixed_dice(logits, T, seeds):
+    dice = _dice(sum(map(int, seeds)))
+    return draw(logits, T, seeds, dice=lambda s: dice)
+
+
+def _global(logits, T, seeds):
+    def seeded(seed):
+        torch.manual_seed(seed)
+
+    return draw(logits, T, seeds, dice=seeded)
+
+
+def _noise(row, T, dice):
+    """Sortear sumando ruido (Gumbel) y quedarse con el mayor."""
     if T == 0:
-        return logits.argmax()
-    ends = (logits / T).softmax(-1).double().cumsum(0)
-    u = torch.rand(1, generator=generator, dtype=torch.float64)
-    return int(torch.searchsorted(ends / ends[-1], u, right=True))
+        return int(row.argmax())
+    u = torch.rand(len(row), generator=dice, dtype=torch.float64)
+    return int((row / T - (-u.log()).log()).argmax())
 
 
-def _gumbel(logits, T, generator):
-    if T == 0:
-        return int(logits.argmax())
-    u = torch.rand(len(logits), generator=generator)
-    return (logits / T - (-u.log()).log()).argmax()
-
-
-def _roulette_loop(logits, T, generator):
-    if T == 0:
-        return max(range(len(logits)), key=logits.tolist().__getitem__)
-    u, total = torch.rand(1, generator=generator).item(), 0.0
-    for i, share in enumerate((logits / T).softmax(-1).tolist()):
-        total += share
-        if u < total:
-            return i
-    return int(logits.argmax())
-
-
-def _among(k):
-    """Solo sortea entre los k mejores."""
-
-    def answer(logits, T, generator):
-        values, ids = logits.topk(min(k, len(logits)))
-        return int(ids[choose(values, T, generator)])
-
-    return answer
-
-
-ZERO = "Con T = 0 no se puede dividir: es otra rama."
-CONSTANT = "Con T = 0 sale siempre el de mayor logit, esté donde esté."
-DRAWN = "Con T = 0 no hay sorteo: el mejor, siempre el mismo."
-GLOBAL = (
-    "Con el generador en la misma semilla sale otra serie. ¿Se lo pasas a la "
-    "función que sortea, o usas el azar global?"
+COMPANY = (
+    "La misma fila, con su misma semilla, da otro token según con quién vaya: "
+    "el generador es uno para todas, y cada una gasta el de las siguientes."
 )
-SAME = (
-    "Con otra semilla sale la misma serie. ¿Sorteas de verdad? ¿Reinicias el "
-    "generador, o creas otro, dentro de la función?"
+UNSEEDED = "La misma llamada da otra cosa: ¿usas las semillas que recibes?"
+STUCK = (
+    "Con mil semillas distintas sale siempre el mismo: con T > 0 se sortea."
+)
+ZERO = "Con T = 0 no se puede dividir: es otra rama."
+BEST = (
+    "Con T = 0 no hay sorteo: el mejor de cada fila, sea cual sea la semilla."
+)
+TOUCHED = (
+    "Funciona, pero dejas cambiado el azar global de PyTorch. Un "
+    "torch.Generator por fila no lo toca."
 )
 NO_T = (
     "Es lo que sale sin temperatura: ¿divides los logits, antes del softmax?"
 )
 INVERSE = "La temperatura va al revés: se divide por T."
-UNIFORM = "Todos salen igual: ¿sorteas con las probabilidades?"
-GREEDY = "Sale siempre el mejor: con T mayor que 0 se sortea."
-LOGITS = "Repartes según los logits, y se sortea con el softmax."
-PLACE = "Devuelves el puesto en la lista ordenada, y se pide el id."
-OVERFLOW = (
-    "Se rompe con T = 0,05: a los logits divididos por T no les cabe la "
-    "exponencial. ¿Qué softmax aguanta eso?"
+UNIFORM = "Salen todos por igual: ¿sorteas con las probabilidades de la fila?"
+FIRST = "Usas los logits de la primera fila para todas."
+ROWS = torch.stack([random_logits(400 + i, 6, 1.0) for i in range(24)])
+
+
+def _drawn(answer, logits, T, seeds) -> list[int]:
+    value = plain(call(answer, logits, T, seeds))
+    rows, size = logits.shape
+    said = (
+        f"Tiene que devolver {rows} ids: un entero de 0 a {size - 1} por fila."
+    )
+    expect(isinstance(value, list | tuple) and len(value) == rows, said)
+    ids = [as_int(plain(v), said) for v in value]
+    expect(all(0 <= i < size for i in ids), said)
+    return ids
+
+
+def _shares_seen(answer, T: float) -> torch.Tensor:
+    """Con qué frecuencia sale cada uno de cuatro, con 3000 semillas."""
+    row = torch.tensor([0.1, 0.5, 0.25, 0.15]).log() + 3
+    ids = _drawn(answer, row.expand(3000, 4), T, list(range(3000)))
+    return torch.bincount(torch.tensor(ids), minlength=4) / 3000
+
+
+def _fair_rows(answer) -> None:
+    seeds = [7 * i for i in range(24)]
+    state = torch.get_rng_state()
+    try:
+        best = _drawn(answer, ROWS, 0, seeds)
+    except Hint as hint:
+        divides = hint.kind in ("RuntimeError", "ZeroDivisionError")
+        raise Hint(f"{hint} {ZERO}" if divides else str(hint)) from None
+    together = _drawn(answer, ROWS, 1.0, seeds)
+    touched = not torch.equal(state, torch.get_rng_state())
+    expect(together == _drawn(answer, ROWS, 1.0, seeds), UNSEEDED)
+    alone = [
+        _drawn(answer, ROWS[i : i + 1], 1.0, [seeds[i]])[0] for i in range(24)
+    ]
+    expect(together == alone, COMPANY)
+    backwards = _drawn(answer, ROWS.flip(0), 1.0, seeds[::-1])
+    expect(backwards[::-1] == together, COMPANY)
+    expect(best == ROWS.argmax(-1).tolist(), BEST)
+    base = torch.tensor([0.1, 0.5, 0.25, 0.15])
+    for T in (1.0, 0.4, 2.5):
+        seen = _shares_seen(answer, T)
+        wanted = base ** (1 / T) / (base ** (1 / T)).sum()
+        expect(int((seen > 0).sum()) > 1, STUCK)
+        if (seen - wanted).abs().max() < 0.035:
+            continue
+        known = {NO_T: base, INVERSE: base**T / (base**T).sum()}
+        known[UNIFORM] = torch.full((4,), 0.25)
+        near = (h for h, w in known.items() if (seen - w).abs().max() < 0.035)
+        said = say(
+            "Con T = {0}, {1:.2f} en vez de {2:.2f}. ",
+            T,
+            seen.tolist(),
+            wanted.tolist(),
+        )
+        raise Hint(said + next(near, "¿Con qué probabilidades sorteas?"))
+    expect(not touched, TOUCHED)
+
+
+def expected(probs, n):
+    return sum(1 - (1 - float(p)) ** n for p in probs)
+
+
+DISTINCT = {
+    "Esa es la cuenta si todos fueran igual de probables: cada uno lleva su p.": (
+        lambda p, n: len(p) * (1 - (1 - 1 / len(p)) ** n)
+    ),
+    "pⁿ es que salga todas las veces, y se busca que salga alguna: 1 menos que "
+    "no salga ninguna.": [
+        lambda p, n: sum(1 - float(q) ** n for q in p),
+        lambda p, n: sum(float(q) ** n for q in p),
+    ],
+    "(1 − p)ⁿ es que no salga ninguna vez: los distintos son los que sí salen.": (
+        lambda p, n: sum((1 - float(q)) ** n for q in p)
+    ),
+    "n · p es cuántas veces se espera a cada uno; sumadas dan n. Aquí cada uno "
+    "cuenta como mucho una vez.": [
+        lambda p, n: n * float(sum(p)),
+        lambda p, n: sum(min(1.0, n * float(q)) for q in p),
+    ],
+    "Eso es lo más que puede haber, no lo que se espera.": (
+        lambda p, n: min(n, len(p))
+    ),
+    "Los de p = 0 no salen nunca, y los de p pequeña, casi nunca: no cuentan "
+    "uno entero.": lambda p, n: sum(float(q) > 0 for q in p),
+}
+
+
+def _distinct_cases():
+    shares = [[1.0], [0.5, 0.5], [0.9, 0.06, 0.04, 0.0]]
+    shares += [random_logits(s, 50).softmax(-1).tolist() for s in (1, 2)]
+    for n in (1, 2, 10, 100):
+        for row in shares:
+            yield torch.tensor(row, dtype=torch.float64), n
+
+
+def _given(traps: dict) -> dict:
+    """Las trampas de las dos partes, con la otra bien."""
+    return {h: [(w, expected) for w in ws] for h, ws in traps.items()}
+
+
+COUNT = Part(
+    _distinct_cases,
+    truth=lambda p, n: expected(p, n),
+    near=1e-4,
+    said="Con {1} tirada(s), te salen {ours:.3f} distintos y se esperan "
+    "{right:.3f}.",
+    otherwise="Empieza por uno solo: ¿con qué probabilidad sale alguna vez en n "
+    "tiradas? Después, suma.",
+    traps=DISTINCT,
 )
-FORBIDDEN = "Ha salido un token prohibido (logit −∞)."
-FEW = (
-    "Solo sortean unos pocos, los mejores: con la temperatura no se descarta "
-    "a nadie."
-)
-WASTES = "Gastas el azar global de PyTorch. Usa solo el generador que recibes."
 
 
 @exercise(
     "04.3",
-    success="¡Correcto! Justa, repetible y sin azar cuando T = 0.",
-    traps={
-        ZERO: _choose(zero=None),
-        CONSTANT: [
-            _choose(zero=lambda x: 1),
-            _choose(zero=lambda x: 0),
-            _choose(zero=torch.argmin),
-            _choose(zero=lambda x: len(x) - 1),
-        ],
-        DRAWN: [
-            lambda x, T, g: choose(x, T or 1, g),
-            lambda x, T, g: choose(x, max(T, 1e-6), g),
-            lambda x, T, g: choose(x, T + 1e-9, g),
-        ],
-        GLOBAL: lambda x, T, g: choose(x, T, None),
-        SAME: [_reseeds, _own_dice, lambda x, T, g: int(x.argmax())],
-        NO_T: [
-            _choose(lambda x, T: x.softmax(-1)),
-            _choose(lambda x, T: x.softmax(-1) / T),
-        ],
-        INVERSE: _choose(lambda x, T: (x * T).softmax(-1)),
-        UNIFORM: _choose(lambda x, T: torch.ones(len(x))),
-        GREEDY: [
-            lambda x, T, g: choose(x, 0 if T < 0.5 else T, g),
-            lambda x, T, g: choose(x, 0 if T < 0.1 else T, g),
-        ],
-        LOGITS: [
-            _choose(lambda x, T: x.clamp_min(0) + 0.1),
-            _choose(lambda x, T: x.clamp_min(0) / T),
-        ],
-        PLACE: _place,
-        OVERFLOW: _choose(lambda x, T: (x / T).exp() / (x / T).exp().sum()),
-        FORBIDDEN: _choose(lambda x, T: (x.clamp_min(-9) / T).softmax(-1)),
-        FEW: [_among(5), _among(10), _among(20)],
-        WASTES: _wastes,
-    },
-    rights=[choose, _roulette, _gumbel, _roulette_loop],
-)
-def fair(choose):
-    """`choose(logits [V], T, generator) -> id`."""
-    dice = torch.Generator().manual_seed(0)
-
-    def ask(scores, T):
-        return _id(call(choose, scores, T, dice), len(scores))
-
-    _at_zero(ask)
-    logits = torch.tensor([0.05, 0.5, 0.3, 0.15]).log() + 7
-    series = []
-    for seed in (1, 1, 2):
-        dice.manual_seed(seed)
-        series.append([ask(logits, 1.0) for _ in range(40)])
-    expect(series[0] == series[1], GLOBAL)
-    expect(series[0] != series[2], SAME)
-    for T in (1.0, 0.3, 2.0):
-        _frequencies(ask, logits, T)
-    near = torch.tensor([7.0, 7.05, 1.0])
-    try:
-        low = {ask(near, 0.05) for _ in range(90)}
-    except Hint as hint:
-        raise Hint(f"{hint} {OVERFLOW}") from None
-    said = say("Con T = 0,05, de los logits [7; 7,05; 1] salen {0}. ", low)
-    expect(low != {1}, said + GREEDY)
-    expect(low == {0, 1}, said + "¿Con qué probabilidades?")
-    peak = torch.tensor([0.0, -INF, 0.0])
-    expect(all(ask(peak, 30.0) != 1 for _ in range(200)), FORBIDDEN)
-    expect(len({ask(torch.ones(60), 1.0) for _ in range(300)}) > 40, FEW)
-    before = torch.get_rng_state()
-    ask(logits, 1.0)
-    expect(torch.equal(before, torch.get_rng_state()), WASTES)
-
-
-def _id(value, size: int) -> int:
-    hint = f"Tiene que devolver un id: un entero de 0 a {size - 1}."
-    expect(not isinstance(value, bool), hint)
-    value = as_int(value, hint)
-    expect(0 <= value < size, hint)
-    return value
-
-
-def _at_zero(ask) -> None:
-    tied = torch.tensor([1.0, 3.0, 3.0])
-    try:
-        seen = {ask(tied, 0) for _ in range(20)}
-        cases = [random_logits(seed, 5 + seed % 3) for seed in range(9)]
-        several = [{ask(x, 0) for _ in range(9)} for x in cases]
-    except Hint as hint:
-        divides = hint.kind in ("RuntimeError", "ZeroDivisionError")
-        raise Hint(f"{hint} {ZERO}" if divides else str(hint)) from None
-    expect(len(seen) == 1 and max(map(len, several)) == 1, DRAWN)
-    best = [{int(x.argmax())} for x in cases]
-    expect(several == best and seen <= {1, 2}, CONSTANT)
-
-
-def _frequencies(ask, logits, T: float) -> None:
-    wanted = (logits / T).softmax(-1)
-    drawn = torch.tensor([ask(logits, T) for _ in range(5000)])
-    seen = torch.bincount(drawn, minlength=4) / 5000
-    worst = int((seen - wanted).abs().argmax())
-    raw = logits.clamp_min(0) + 0.1
-    diagnose(
-        seen,
-        wanted,
+    success="¡Correcto! Cada fila, con su azar; y la diversidad, sin sortear.",
+    traps=_given(
         {
-            UNIFORM: torch.full((4,), 0.25),
-            GREEDY: (logits == logits.max()).float(),
-            NO_T: logits.softmax(-1),
-            INVERSE: (logits * T).softmax(-1),
-            LOGITS: raw / raw.sum(),
-            PLACE: wanted.sort(descending=True).values,
-        },
-        say(
-            "Con T = {0}, el token {1} sale el {2:.0f} % de las veces y "
-            "tendría que salir el {3:.0f} %.",
-            T,
-            worst,
-            100 * seen[worst],
-            100 * wanted[worst],
-        ),
-        "Con T = 1 y dos tokens, ¿qué probabilidades le das al sorteo?",
-        near=0.025,
+            COMPANY: [_one_dice, _mixed_dice],
+            UNSEEDED: [
+                lambda x, T, s: draw(x, T, s, dice=lambda _: None),
+                lambda x, T, s: torch.multinomial(
+                    (x / (T or 1)).softmax(-1), 1
+                )[:, 0],
+            ],
+            STUCK: [
+                lambda x, T, s: x.argmax(-1),
+                lambda x, T, s: draw(x, T, s, dice=lambda _: _dice(0)),
+            ],
+            ZERO: [
+                lambda x, T, s: draw(
+                    x, T, s, lambda r, T, d: _pick(r / T, 1, d)
+                )
+            ],
+            BEST: [
+                lambda x, T, s: draw(x, T or 1, s),
+                lambda x, T, s: [0] * len(s) if T == 0 else draw(x, T, s),
+                lambda x, T, s: (
+                    [int(x[0].argmax())] * len(s) if T == 0 else draw(x, T, s)
+                ),
+            ],
+            TOUCHED: [_global],
+            NO_T: [lambda x, T, s: draw(x, T and 1.0, s)],
+            INVERSE: [lambda x, T, s: draw(x, T and 1 / T, s)],
+            UNIFORM: [lambda x, T, s: draw(x * (0 if T else 1), T, s)],
+        }
     )
+    | {
+        hint: [(draw, w) for w in (ws if isinstance(ws, list) else [ws])]
+        for hint, ws in DISTINCT.items()
+    },
+    rights=[
+        (draw, expected),
+        (
+            lambda x, T, s: torch.tensor(draw(x, T, s, pick=_noise)),
+            lambda p, n: (1 - (1 - p) ** n).sum(),
+        ),
+        (
+            lambda x, T, s: tuple(draw(x, T, s)),
+            lambda p, n: len(p) - np.power(1 - np.asarray(p), n).sum(),
+        ),
+    ],
+)
+def seeds_and_diversity(draw, expected_distinct):
+    """`draw(logits [B, V], T, seeds)` y `expected_distinct(probs, n)`."""
+    _fair_rows(draw)
+    try:
+        if expected_distinct in (..., None):
+            raise Pending
+        COUNT.grade(expected_distinct)
+    except Pending:
+        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
+        raise Pending(text) from None
 
 
 # 04.4
 
 
-def _chain_cases():
-    for i in range(60):
-        logits = random_logits(100 + i, 30)
-        if i % 10 == 9:
-            logits = logits.round()  # con empates
-        T = (0.4, 0.8, 1.0, 1.7, 3.0)[i % 5]
-        k, p = 2 + i % 13, 0.3 + 0.65 * i / 59
-        if not _on_the_edge(_library(logits, T, k), p):
-            yield logits, T, k, p
+def nucleus(logits, p, least=lambda before, shares, p: before < p, fill=-INF):
+    """Top-p; sus opciones lo estropean. `least` dice quién sigue, de mejor a
+    peor, sabiendo lo acumulado antes de cada uno."""
+    shares, order = logits.double().softmax(-1).sort(descending=True)
+    stays = least(shares.cumsum(0) - shares, shares, p)
+    out = torch.zeros_like(stays).scatter(0, order, ~stays)
+    return logits.masked_fill(out, fill)
 
 
-def _together(logits, T, k, p):
-    """Los dos filtros miran todo el vocabulario, y queda lo que dejan ambos."""
-    logits = logits / T
-    gone = ~top_p(logits, p).isfinite() | ~_top_k(logits, k).isfinite()
-    return logits.masked_fill(gone, -INF)
+def _one_by_one(logits, p):
+    shares, total = logits.double().softmax(-1).tolist(), 0.0
+    result = torch.full_like(logits, -INF)
+    for i in sorted(range(len(shares)), key=lambda i: -shares[i]):
+        if total >= p:
+            break
+        result[i], total = logits[i], total + shares[i]
+    return result
 
 
-def _chain_by_hand(logits, T, k, p):
-    logits = logits / T
-    order = logits.argsort(descending=True).tolist()
-    worst = logits[order[k - 1]]
-    inside = [i for i in order if logits[i] >= worst]
-    return _one_by_one(
-        torch.full_like(logits, -INF).scatter(
-            0, torch.tensor(inside), logits[inside]
+def _shift(more: int):
+    """Quién sigue, con `more` de más (o de menos, pero nunca ninguno)."""
+
+    def least(before, shares, p):
+        many = max(1, int((before < p).sum()) + more)
+        return torch.arange(len(before)) < many
+
+    return least
+
+
+def _wrong_place(logits, p):
+    stays = nucleus(logits.sort(descending=True).values, p) > -INF
+    return logits.masked_fill(~stays, -INF)
+
+
+def _in_place(logits, p):
+    return logits.copy_(nucleus(logits, p))
+
+
+GOOD_NUCLEI = {
+    "suma y corta": nucleus,
+    "va de uno en uno": _one_by_one,
+    "redondea la última cifra": lambda x, p: nucleus(x + 3.7, p) - 3.7,
+}
+NUCLEI = {
+    "deja fuera al que cruza p": (
+        "Necesita un caso en que cuentes a mano quién sigue: el que cruza p se "
+        "queda.",
+        lambda x, p: nucleus(x, p, least=_shift(-1)),
+    ),
+    "deja uno de más": (
+        "No basta con que sigan los buenos: comprueba que los demás salen.",
+        lambda x, p: nucleus(x, p, least=_shift(1)),
+    ),
+    "se queda sin ninguno si el primero pasa de p": (
+        "Prueba con un token tan seguro que él solo pase de p.",
+        lambda x, p: nucleus(
+            x, p, least=lambda b, s, p: (b + s <= p) | ((b < p) & (s[0] < p))
         ),
-        p,
+    ),
+    "devuelve los logits ordenados": (
+        "Prueba con logits sin ordenar y mira en qué sitio acaba cada uno.",
+        lambda x, p: nucleus(x, p).sort(descending=True).values,
+    ),
+    "aplica el corte en los sitios de la lista ordenada": (
+        "Tus logits ya venían ordenados, y así este bug no se ve (es el de un "
+        "núcleo que prohíbe al mejor).",
+        _wrong_place,
+    ),
+    "devuelve probabilidades": (
+        "No mires solo quién sigue: también cuánto vale. Entran logits y salen "
+        "los mismos logits.",
+        lambda x, p: nucleus(x, p).softmax(-1).log(),
+    ),
+    "pone 0 en los descartados": (
+        "Mira qué hay en los descartados: un 0 también sale en el sorteo.",
+        lambda x, p: nucleus(x, p, fill=0.0),
+    ),
+    "es min-p disfrazado": (
+        "Este mira la distancia al mejor y no lo que se suma. Prueba con muchos "
+        "tokens parecidos.",
+        lambda x, p: nucleus(x, p, least=lambda b, s, p: s >= (1 - p) * s[0]),
+    ),
+    "no mira p": (
+        "Prueba con más de un valor de p.",
+        lambda x, p: nucleus(x, 0.9),
+    ),
+    "cambia los logits que recibe": (
+        "Guarda una copia de los logits y mira después si siguen igual.",
+        _in_place,
+    ),
+}
+FAIR = (
+    "Vale cualquier forma de escribirlo: compara los logits con una tolerancia, "
+    "que la última cifra puede cambiar."
+)
+JUDGED = GOOD_NUCLEI | {name: bad for name, (_, bad) in NUCLEI.items()}
+VERDICT = verdicts(
+    GOOD_NUCLEI, {name: hint for name, (hint, _) in NUCLEI.items()}, FAIR
+)
+
+
+def _judge(answer) -> list[str]:
+    def judged(name):
+        def top_p(logits, p):
+            return JUDGED[name](logits, p)
+
+        return put_to_test(answer, top_p)
+
+    return [judged(name) for name in JUDGED]
+
+
+def _wrongly(ours, right):
+    """El primero mal juzgado, y lo que se ha dicho de él."""
+    pairs = zip(JUDGED, ours, right)
+    return next((name, said) for name, said, good in pairs if said != good)
+
+
+def _judged_said(ours, right) -> str:
+    name, said = _wrongly(ours, right)
+    if said == "devuelve":
+        return "Tu prueba devuelve False."
+    kind = (
+        "Rechaza uno bueno, que"
+        if name in GOOD_NUCLEI
+        else "Deja pasar uno que"
     )
+    return f"{kind} {name}."
+
+
+SURE = [0.0, 5.0, 1.0, -1.0]  # el segundo se lleva casi todo
+MIXED = [1.0, 2.0, 0.0, 1.5, -1.0]
+FLAT = [0.3, 0.1, 0.5, 0.2, 0.4, 0.0]
+
+
+def _test(
+    cases=((MIXED, 0.5), (MIXED, 0.9), (SURE, 0.6), (FLAT, 0.6)),
+    look=torch.allclose,
+    copies=True,
+):
+    """Una respuesta de 04.4; sus opciones la hacen ciega."""
+
+    def test_top_p(top_p):
+        for logits, p in cases:
+            given = torch.tensor(logits)
+            kept = given.clone() if copies else given
+            result = top_p(given, p)
+            assert look(result, nucleus(kept, p))
+            assert torch.equal(given, kept)
+
+    return test_top_p
+
+
+def _by_counting(top_p):
+    """Sin otro top-p: cada propiedad, por su lado."""
+    for row, p in ((MIXED, 0.5), (MIXED, 0.9), (SURE, 0.6), (FLAT, 0.6)):
+        logits = torch.tensor(row)
+        result = top_p(logits, p)
+        assert torch.equal(logits, torch.tensor(row))
+        stays = [i for i, v in enumerate(result.tolist()) if v > -INF]
+        assert all(abs(float(result[i]) - row[i]) < 1e-5 for i in stays)
+        shares = logits.softmax(-1)
+        assert stays and sum(shares[i] for i in stays) >= p
+        worst = min(stays, key=lambda i: row[i])
+        assert sum(shares[i] for i in stays if i != worst) < p
+        assert all(row[worst] > v for i, v in enumerate(row) if i not in stays)
+
+
+def _kept(a):
+    return a > -INF
 
 
 exercise(
     "04.4",
     Part(
-        _chain_cases,
-        truth=lambda x, *rest: _seen(x, _library(x, *rest)),
-        observe=_kept,
-        near=1e-4,
-        said=lambda ours, right, logits, T, k, p: say(
-            "Con T = {0}, k = {1}, p = {2:.2f}.", T, k, p
+        [()],
+        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
+        observe=_judge,
+        said=_judged_said,
+        otherwise=lambda ours, right: VERDICT["otherwise"](
+            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
         ),
         traps={
-            "La temperatura va al final (el orden de llama.cpp), y en "
-            "transformers va la primera.": [
-                lambda x, T, k, p: top_p(_top_k(x, k), p) / T,
-                lambda x, T, k, p: top_p(_top_k(x, k) / 1, p) * (1 / T),
+            NUCLEI["deja fuera al que cruza p"][0]: [
+                lambda top_p: top_p(torch.tensor(MIXED), 0.5),
+                _test(look=lambda a, b: not (_kept(a) & ~_kept(b)).any()),
             ],
-            "Top-p ha mirado todo el vocabulario, antes que top-k o a la vez "
-            "(el orden de Candle). En transformers ve lo que deja top-k, ya "
-            "repartido.": [
-                _together,
-                lambda x, T, k, p: _top_k(top_p(x / T, p), k),
+            NUCLEI["deja uno de más"][0]: [
+                _test(look=lambda a, b: bool(_kept(a)[_kept(b)].all())),
+                _test(look=lambda a, b: a.argmax() == b.argmax()),
             ],
-            "Top-p va el primero, y ve los logits sin dividir por T y sin el "
-            "corte de top-k.": [
-                lambda x, T, k, p: _top_k(top_p(x, p) / T, k),
-                lambda x, T, k, p: _top_k(top_p(x, p), k) / T,
+            NUCLEI["se queda sin ninguno si el primero pasa de p"][0]: (
+                _test(((MIXED, 0.5), (MIXED, 0.9), (FLAT, 0.6)))
+            ),
+            NUCLEI["devuelve los logits ordenados"][0]: [
+                _test(
+                    look=lambda a, b: torch.equal(
+                        a.double().sort().values, b.double().sort().values
+                    )
+                ),
+                _test(look=lambda a, b: _kept(a).sum() == _kept(b).sum()),
             ],
-            "Lo que conservas es lo que daría la cadena sin top-k.": (
-                lambda x, T, k, p: top_p(x / T, p)
-            ),
-            "Lo que conservas es lo que daría la cadena sin top-p.": (
-                lambda x, T, k, p: _top_k(x / T, k)
-            ),
-            "Falta la temperatura, que en transformers va la primera.": (
-                lambda x, T, k, p: top_p(_top_k(x, k), p)
-            ),
-            "Divides por T dos veces: los que quedan valen logit / T.": [
-                lambda x, T, k, p: top_p(_top_k(x / T, k), p) / T,
-                lambda x, T, k, p: top_p(_top_k(x / T, k) / T, p),
-            ],
-            "Multiplicas por T, y se divide.": (
-                lambda x, T, k, p: top_p(_top_k(x * T, k), p)
-            ),
-            "Filtras bien, pero devuelves los logits sin dividir por T.": (
-                lambda x, T, k, p: x.masked_fill(
-                    top_p(_top_k(x / T, k), p) == -INF, -INF
+            NUCLEI["aplica el corte en los sitios de la lista ordenada"][0]: (
+                _test(
+                    (
+                        (sorted(MIXED)[::-1], 0.5),
+                        (sorted(SURE)[::-1], 0.6),
+                        (sorted(FLAT)[::-1], 0.6),
+                        (sorted(MIXED)[::-1], 0.9),
+                    ),
                 )
             ),
-            "Pasas por el softmax antes de los filtros, y ellos ya lo hacen: "
-            "esperan logits.": [
-                lambda x, T, k, p: top_p(_top_k((x / T).softmax(-1), k), p),
-                lambda x, T, k, p: top_p(_top_k(x / T, k).softmax(-1), p),
+            NUCLEI["devuelve probabilidades"][0]: (
+                _test(look=lambda a, b: torch.equal(_kept(a), _kept(b)))
+            ),
+            NUCLEI["es min-p disfrazado"][0]: _test(
+                ((SURE, 0.6), (MIXED, 0.95))
+            ),
+            NUCLEI["no mira p"][0]: _test(
+                ((MIXED, 0.9), (FLAT, 0.9), (SURE, 0.9))
+            ),
+            NUCLEI["cambia los logits que recibe"][0]: (
+                lambda top_p: [
+                    _test()(lambda x, p: top_p(x.clone(), p)) for _ in "1"
+                ]
+            ),
+            FAIR: [
+                _test(look=torch.equal),
+                _test(look=lambda a, b: a.tolist() == b.tolist()),
             ],
-            SHARES: lambda x, T, k, p: top_p(_top_k(x / T, k), p).softmax(-1),
-            "Con empates quedan de más: tu top-p corta por valor, y se corta "
-            "por puesto.": lambda x, T, k, p: _by_value(_top_k(x / T, k), p),
-            "Con empates en el k-ésimo quedan otros: tu top-k corta por "
-            "puesto, y se corta por valor.": (
-                lambda x, T, k, p: top_p(_exact_k(x / T, k), p)
+            "El veredicto es un assert: lanza AssertionError, o acaba sin más.": (
+                returning(_test())
             ),
         },
-        otherwise="Comprueba cada filtro por separado (ejercicios 1 y 2) e "
-        "imprime cuántos tokens deja cada paso.",
-        rights=[
-            lambda x, T, k, p: top_p(_top_k(x / T, k), p),
-            lambda x, T, k, p: _ascending(_top_k_sorted(x / T, k), p),
-            lambda x, T, k, p: (
-                _top_k(x, k) / T if p >= 1 else top_p(_top_k(x, k) / T, p)
-            ),
-            _chain_by_hand,
-        ],
+        rights=[_test(), _by_counting],
     ),
-    success="¡Correcto! El mismo orden que generate.",
+    success="¡Correcto! Tu prueba acepta tres top-p y caza diez.",
 )
 
 
@@ -821,8 +830,8 @@ def order_matters(answer):
 
 def _size(scores, p: float) -> int:
     """Cuántos tokens tiene el núcleo."""
-    expect(not _on_the_edge(scores, p), EDGE)
     ordered = scores.softmax(-1).sort(descending=True).values
+    expect(bool(((ordered.cumsum(0) - p).abs() > 1e-6).all()), EDGE)
     return int((ordered.cumsum(0) - ordered < p).sum())
 
 
