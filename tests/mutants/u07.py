@@ -1,77 +1,33 @@
 """Unidad 07."""
 
 import random
-import statistics
 import time
 
 import torch
 
 from tokenatoken.cache import kv_cache_bytes
+from tokenatoken.checks.bench import FakeGPU
 from tokenatoken.checks.unit07 import (
+    compare,
+    first_n,
     floor,
     forecast,
     generate,
     once,
-    speed,
-    stopwatch,
+    verdict,
 )
 
 from . import wrong
 
 
-def trimmed(times):
-    return statistics.mean(sorted(times)[1:-1] or times)
+def one_run(median_seconds):
+    gpu = FakeGPU([9.0, 4.0])
+    assert median_seconds(gpu.run, gpu.wait, gpu.clock, 1) == 4.25
 
 
-def own_clock(run, wait, clock, repeats):
-    return stopwatch()(run, wait, time.perf_counter, repeats)
-
-
-def never_ends(steps, clock):
-    begin, k = clock(), 0
-    while True:
-        for step in steps:
-            k += 1
-            yield step, k / (clock() - begin)
-
-
-def never_ends_either(steps, clock):
-    begin, k = clock(), 0
-    while True:
-        if step := next(steps, None):
-            k += 1
-            yield step, k / (clock() - begin)
-
-
-def all_at_once(steps, clock):
-    begin = clock()
-    for k, step in enumerate(list(steps), 1):
-        yield step, k / (clock() - begin)
-
-
-def one_late(steps, clock):
-    begin, held = clock(), None
-    for k, step in enumerate(steps, 1):
-        if held is not None:
-            yield held
-        held = step, k / (clock() - begin)
-    yield held
-
-
-def changed(what):
-    """Un velocímetro que enseña otra cosa de cada (paso, velocidad)."""
-
-    def speedometer(steps, clock):
-        for k, (step, rate) in enumerate(speed()(steps, clock)):
-            yield what(k, step, rate)
-
-    return speedometer
-
-
-def fixed_start(steps, clock):
-    clock()
-    for k, step in enumerate(steps, 1):
-        yield step, k / (clock() - 50)
+def refuse(median_seconds):
+    gpu = FakeGPU([9.0, 4.0])
+    raise AssertionError(median_seconds(gpu.run, gpu.wait, gpu.clock, 1))
 
 
 def halves_the_model(model, context, band):
@@ -108,37 +64,30 @@ def padded_in_front(model, ids, n):
 
 MUTANTS = {
     "07.1": {
-        "sin calentar": wrong(stopwatch(warm=0), says="calentamiento"),
-        "calienta dos veces": wrong(stopwatch(warm=2), says="run()"),
-        "una de menos": wrong(
-            stopwatch(more=-1, summary=lambda t: t and 2.0), says="run()"
-        ),
-        "lista": wrong(stopwatch(summary=list), says="número"),
-        "otro reloj": wrong(own_clock, says="clock()"),
-        "media recortada": wrong(stopwatch(summary=trimmed)),
-        "negativa": wrong(lambda *a: -stopwatch()(*a)),
+        "no llama": wrong(lambda f: None, says="no prueba nada"),
+        "rechaza todo": wrong(refuse, says="Rechaza uno bueno"),
+        "una repetición": wrong(one_run, says="media"),
+        "no es función": wrong(4.25, says="función"),
     },
     "07.2": {
-        "no termina": wrong(never_ends, says="no termina nunca"),
-        "no termina tampoco": wrong(never_ends_either, says="no termina"),
-        "junta todo": wrong(all_at_once, says="ya has pedido"),
-        "una lista": wrong(
-            lambda steps, clock: list(speed()(steps, clock)), says="generador"
+        "su reloj": wrong(
+            lambda a, b, n, clock: compare(a, b, n, time.perf_counter),
+            verdict,
+            says="En la vuelta 1",
         ),
-        "va uno tarde": wrong(one_late, says="ya has pedido"),
-        "pierde el último": wrong(
-            lambda steps, clock: iter(list(speed()(steps, clock))[:-1])
+        "otras palabras": wrong(
+            compare, lambda pairs: verdict(pairs).upper(), says="«A»"
         ),
-        "reloj fijo": wrong(fixed_start),
-        "solo la velocidad": wrong(
-            changed(lambda k, step, rate: rate), says="dos cosas"
+        "siempre igual": wrong(compare, lambda pairs: "a", says="dices «a»"),
+        "milisegundos": wrong(
+            lambda *x: [(1e3 * a, 1e3 * b) for a, b in compare(*x)],
+            verdict,
+            says="En la vuelta 1",
         ),
-        "no da el paso": wrong(
-            changed(lambda k, step, rate: (k, rate)), says="tal como entran"
-        ),
-        "del revés": wrong(
-            changed(lambda k, step, rate: (rate, step)), says="Primero va"
-        ),
+    },
+    "07.3": {
+        "siempre": wrong(lambda *case: 1, says="te salen 1"),
+        "texto": wrong(lambda *case: str(first_n(*case)), says="número"),
     },
     "07.4": {
         "cubo": wrong(cubic, says="a·n + b·n²"),

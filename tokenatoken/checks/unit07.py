@@ -1,10 +1,12 @@
 """Corrección del laboratorio 07 · Con y sin caché: cronometrar.
 
-Los tiempos no salen de este equipo: los da `FakeGPU`, un dispositivo de
-mentira con su propio reloj, o la aritmética.
+Los tiempos que se juzgan no salen de este equipo: los da `FakeGPU`, un
+dispositivo de mentira con su propio reloj, o la aritmética. El 07.2, además,
+cuenta lo que sale con el reloj de verdad.
 """
 
 import statistics
+import time
 from copy import deepcopy
 from itertools import accumulate, pairwise
 
@@ -14,7 +16,19 @@ import torch
 from ..cache import kv_cache_bytes
 from ..measure import bytes_per_token
 from .bench import FakeGPU, random_model, tiny_config, tiny_model
-from .kit import Part, call, exercise, expect, number, say
+from .kit import (
+    ASSERTS,
+    Part,
+    Pending,
+    call,
+    exercise,
+    expect,
+    number,
+    put_to_test,
+    returning,
+    say,
+    verdicts,
+)
 
 MEAN, MEDIAN = statistics.mean, statistics.median
 
@@ -75,253 +89,406 @@ def _warms_and_waits(run, wait, clock, repeats):
     return stopwatch(warm=0)(run, wait, clock, repeats)
 
 
-def _timed(median_seconds, seconds, repeats):
-    gpu = FakeGPU(seconds)
-    ours = call(median_seconds, gpu.run, gpu.wait, gpu.clock, repeats)
-    ours = number(ours, "La mediana")
-    expect(
-        gpu.reads > 0,
-        "No has mirado el reloj: usa clock(), el que recibes. El del equipo no "
-        "sabe nada de este dispositivo.",
-    )
-    expect(
-        gpu.runs == repeats + 1,
-        f"Con repeats={repeats} llamas a run() {gpu.runs} veces y tienen que "
-        f"ser {repeats + 1}: una de calentamiento y las que se miden.",
-    )
-    return ours
+def _own_clock(run, wait, clock, repeats):
+    return stopwatch()(run, wait, time.perf_counter, repeats)
+
+
+GOOD = {
+    "espera antes y después": stopwatch(),
+    "calienta, espera y luego mide": _warms_and_waits,
+    "usa numpy": stopwatch(summary=lambda times: float(np.median(times))),
+}
+BAD = {
+    "no espera a que acabe": (
+        "run() vuelve antes de que acabe el trabajo: que tu prueba sepa cuánto "
+        "dura y lo compare.",
+        stopwatch(after=False),
+    ),
+    "cuenta lo que ya estaba encargado": (
+        "Este dispositivo ya tenía trabajo al empezar. ¿Cuánto tendría que "
+        "salir si ese no cuenta?",
+        stopwatch(before=False),
+    ),
+    "da la media": (
+        "Con trabajos que duran todos lo mismo, media y mediana no se "
+        "distinguen: pon uno raro.",
+        stopwatch(summary=MEAN),
+    ),
+    "da el mínimo": (
+        "Con tus duraciones, el mínimo y la mediana coinciden: que sean "
+        "distintas.",
+        stopwatch(summary=min),
+    ),
+    "da la de en medio sin ordenar": (
+        "Tus duraciones vienen ordenadas, o la central ya está en medio: "
+        "desordénalas.",
+        stopwatch(summary=lambda times: times[len(times) // 2]),
+    ),
+    "con un número par se queda con la central de abajo": (
+        "Prueba también con un número par de repeticiones: la mediana es la "
+        "media de las dos centrales.",
+        stopwatch(summary=statistics.median_low),
+    ),
+    "no calienta": (
+        "Cuenta cuántas veces llama a run(): una más que las que se miden. Lo "
+        "sabe `gpu.runs`.",
+        stopwatch(warm=0),
+    ),
+    "mide también el calentamiento": (
+        "La primera ejecución suele ser la más lenta: que en tu prueba lo sea, "
+        "y mucho.",
+        stopwatch(warm=0, more=1),
+    ),
+    "arranca el reloj después de encargar": (
+        "Encargar también cuesta (`FakeGPU.launch`): tu prueba lo deja pasar.",
+        _late_start,
+    ),
+    "mira el reloj del equipo": (
+        "Este da los segundos de otro reloj. ¿Tu prueba mira el valor, o solo "
+        "que sea un número?",
+        _own_clock,
+    ),
+    "divide el total entre las vueltas": (
+        "Eso es una media, de todas juntas: un trabajo raro la delata.",
+        _block,
+    ),
+}
+ANY_GOOD = (
+    "Vale cualquier cronómetro que caliente una vez, espere antes y después y "
+    "dé la mediana."
+)
+JUDGED = GOOD | {name: bad for name, (_, bad) in BAD.items()}
+VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, ANY_GOOD)
+
+
+def _judge(answer) -> list[str]:
+    def judged(name):
+        def median_seconds(run, wait, clock, repeats):
+            return JUDGED[name](run, wait, clock, repeats)
+
+        return put_to_test(answer, median_seconds)
+
+    return [judged(name) for name in JUDGED]
+
+
+def _wrongly(ours, right):
+    """El primero mal juzgado, y lo que se ha dicho de él."""
+    pairs = zip(JUDGED, ours, right)
+    return next((name, said) for name, said, good in pairs if said != good)
+
+
+def _judged_said(ours, right) -> str:
+    name, said = _wrongly(ours, right)
+    if said == "devuelve":
+        return "Tu prueba devuelve False."
+    kind = "Rechaza uno bueno, que" if name in GOOD else "Deja pasar uno que"
+    return f"{kind} {name}."
+
+
+JOBS = [32.0, 2.5, 16.0, 4.0, 1.5, 2.0, 8.0]
+
+
+def _test(cases=((JOBS, 5), (JOBS, 4)), near=1e-9, runs=True, launch=True):
+    """Una respuesta de 07.1; sus opciones la hacen ciega."""
+
+    def test_stopwatch(median_seconds):
+        for jobs, repeats in cases:
+            gpu = FakeGPU(jobs)
+            ours = median_seconds(gpu.run, gpu.wait, gpu.clock, repeats)
+            right = MEDIAN(jobs[1 : repeats + 1]) + launch * FakeGPU.launch
+            assert abs(ours - right) <= near
+            assert gpu.runs == repeats + 1 or not runs
+
+    return test_stopwatch
+
+
+def _odd_and_even(median_seconds):
+    for repeats, right in ((3, 4.25), (4, 3.25)):
+        gpu = FakeGPU([90, 4, 1, 30, 2.0])
+        assert median_seconds(gpu.run, gpu.wait, gpu.clock, repeats) == right
+        assert gpu.runs == 1 + repeats
 
 
 exercise(
     "07.1",
     Part(
-        [
-            ([32.0, 2.5, 16.0, 4.0, 1.5, 2.0, 8.0], 5),
-            ([32.0, 4.0, 1.0, 2.0, 16.0, 1.0], 3),
-            ([8.0, 3.0, 64.0], 1),
-            ([32.0, 1.0, 2.0, 9.0, 3.0, 1.0], 4),
-        ],
-        truth=lambda seconds, repeats: MEDIAN(
-            s + FakeGPU.launch for s in seconds[1 : repeats + 1]
+        [()],
+        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
+        observe=_judge,
+        said=_judged_said,
+        otherwise=lambda ours, right: VERDICT["otherwise"](
+            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
         ),
-        observe=_timed,
-        said="Te salen {ours:.2f} s y son {right:.2f}.",
         traps={
-            "Es lo que cuesta encargar el trabajo, no hacerlo. run() vuelve "
-            "antes de que acabe: ¿quién espera?": [
-                stopwatch(after=False),
-                stopwatch(before=False, after=False),
+            BAD["no espera a que acabe"][0]: [
+                _test(near=1e9),
+                _test(near=100.0),
             ],
-            "Cuentas también trabajo que ya estaba encargado: justo antes de "
-            "arrancar el reloj, ¿quedaba algo por hacer?": [
-                stopwatch(before=False),
-                _waits_once,
+            BAD["da la media"][0]: [
+                _test((([4.0] * 8, 5), ([4.0] * 8, 4))),
             ],
-            "Eso es la media: un solo valor raro la arrastra. Prueba con 1, "
-            "1, 1 y 100.": [stopwatch(summary=MEAN), _block],
-            "Eso es el mínimo: tu mejor día.": stopwatch(summary=min),
-            "Eso es el máximo, y se pide la de en medio.": stopwatch(
-                summary=max
+            BAD["da el mínimo"][0]: _test((([9.0, 2, 2, 2, 20, 7], 5),)),
+            BAD["da la de en medio sin ordenar"][0]: _test(
+                (([32.0, 9.0, 1.0, 3.0, 2.0, 30.0], 5),)
             ),
-            "Con un número par, la mediana es la media de las dos centrales.": [
-                stopwatch(summary=statistics.median_low),
-                stopwatch(summary=statistics.median_high),
-            ],
-            "Es la de en medio, pero sin haberlas ordenado.": stopwatch(
-                summary=lambda times: times[len(times) // 2]
+            BAD["con un número par se queda con la central de abajo"][0]: (
+                _test(((JOBS, 5), (JOBS, 3)))
             ),
-            "El calentamiento se ha colado entre los medidos.": [
-                stopwatch(warm=0, more=1),
-                stopwatch(
-                    warm=0, more=1, summary=lambda times: MEDIAN(times[:-1])
+            BAD["no calienta"][0]: _test(
+                (
+                    ([4.0, 1.0, 9.0, 4.0, 4.0, 30.0, 2], 5),
+                    ([9, 4, 2, 5, 90], 4),
                 ),
-            ],
-            "Arrancas el reloj después de encargar: eso también se espera.": (
-                _late_start
+                runs=False,
             ),
-            "Son milisegundos, y se piden segundos.": stopwatch(
-                summary=lambda times: 1e3 * MEDIAN(times)
-            ),
-            "Es la suma de todas, y se pide lo que dura una.": stopwatch(
-                summary=sum
-            ),
+            ANY_GOOD: [_test(launch=False), _test(near=-1)],
+            ASSERTS: returning(_test()),
         },
-        otherwise="Justo antes de mirar la hora, al empezar y al acabar, "
-        "¿queda algo encargado? Haz la cuenta con FakeGPU y un papel.",
-        rights=[
-            stopwatch(),
-            _warms_and_waits,
-            stopwatch(summary=lambda times: float(np.median(times))),
-        ],
+        rights=[_test(), _odd_and_even],
     ),
-    success="¡Correcto! Ni el arranque ni la cola se cuelan.",
+    success="¡Correcto! Tu prueba acepta tres cronómetros y caza once.",
 )
 
 
 # 07.2
 
 
-class _Slow:
-    """Pasos que tardan, y cuántos se han pedido ya."""
+class _Race:
+    """Dos tareas de mentira que adelantan el reloj y apuntan quién corre."""
 
-    def __init__(self, seconds):
-        self.seconds, self.now = seconds, 50.0 + len(seconds)
-        self.asked = self.over = self.reads = 0
+    times = {"a": [50.0, 2, 3, 5, 2, 4, 9], "b": [50.0, 4, 3.5, 6, 1, 9, 1]}
 
-    def __iter__(self):
-        return self
+    def __init__(self):
+        self.log, self.now = [], 100.0
 
-    def __next__(self):
-        if self.asked >= len(self.seconds):
-            self.over += 1
-            expect(
-                self.over < 10,
-                "Los pasos se han acabado y sigues pidiendo: tu generador no "
-                "termina nunca.",
-            )
-            raise StopIteration
-        self.asked += 1
-        self.now += self.seconds[self.asked - 1]
-        return f"paso {self.asked - 1}"
+    def run(self, name: str):
+        def task():
+            past = self.log.count(name)
+            self.log.append(name)
+            self.now += self.times[name][min(past, 6)]
+
+        return task
 
     def clock(self) -> float:
-        self.reads += 1
         return self.now
 
 
-ORDER = "Los pasos no salen tal como entran, en orden y una vez."
-_END = object()
+def compare(a, b, repeats, clock, warm=True, first=None, pair=None):
+    """La respuesta de 07.2; sus opciones la estropean."""
+    for task in (a, b) if warm else ():
+        task()
+    pairs = []
+    for turn in range(repeats):
+        order = [(0, a), (1, b)]
+        seconds = [0.0, 0.0]
+        for i, task in (
+            order[::-1] if (first or (lambda t: t % 2))(turn) else order
+        ):
+            start = clock()
+            task()
+            seconds[i] = clock() - start
+        pairs.append((pair or tuple)(seconds))
+    return pairs
 
 
-def _live(speedometer, seconds) -> list[float]:
-    """Las velocidades que enseña, si enseña lo que debe y cuando debe."""
-    slow = _Slow(seconds)
-    shown = call(speedometer, iter(slow), slow.clock)
-    expect(
-        hasattr(shown, "__next__"),
-        "No es un generador: usa yield, para enseñar cada token cuando llega.",
-    )
-    expect(
-        slow.asked == 0,
-        "Pides pasos antes de que nadie te los pida a ti: no los juntes en "
-        "una lista.",
-    )
-    rates = []
-    for seen in range(1, len(seconds) + 1):
-        item = call(lambda: next(shown, _END) or ())
-        expect(
-            item is not _END,
-            f"Entran {len(seconds)} pasos y salen {seen - 1}.",
-        )
-        rates.append(_shown(item, slow, seen))
-    expect(call(lambda: next(shown, _END) or ()) is _END, ORDER)
-    return rates
+def _in_blocks(a, b, repeats, clock):
+    a(), b()
+    times = []
+    for task in (a, b):
+        times.append([])
+        for _ in range(repeats):
+            start = clock()
+            task()
+            times[-1].append(clock() - start)
+    return [*zip(*times)]
 
 
-def _shown(item, slow: _Slow, seen: int) -> float:
-    expect(slow.reads > 0, "No has mirado el reloj: usa clock().")
-    expect(
-        isinstance(item, tuple | list) and len(item) == 2,
-        "Cada yield da dos cosas: (paso, tokens por segundo).",
-    )
-    expect(
-        item[1] != f"paso {seen - 1}",
-        "Primero va el paso, y luego la velocidad.",
-    )
-    expect(item[0] == f"paso {seen - 1}", ORDER)
-    expect(
-        slow.asked == seen,
-        f"Al enseñar el paso {seen} ya has pedido {slow.asked}: hay que "
-        "enseñar cada uno antes de pedir el siguiente.",
-    )
-    return number(item[1], "La velocidad")
+def _from_the_start(a, b, repeats, clock):
+    """Una sola hora de salida por vuelta: la segunda carga con la primera."""
+    a(), b()
+    pairs = []
+    for turn in range(repeats):
+        start, seconds = clock(), {}
+        for name, task in [("a", a), ("b", b)][:: -1 if turn % 2 else 1]:
+            task()
+            seconds[name] = clock() - start
+        pairs.append((seconds["a"], seconds["b"]))
+    return pairs
 
 
-def speed(rate=lambda k, spent, last: k / spent, start="before"):
-    """Un velocímetro: `rate(tokens, desde el principio, este paso)`."""
-
-    def speedometer(steps, clock):
-        begin = last = clock() if start == "before" else None
-        for k, step in enumerate(steps, 1):
-            now = clock()
-            begin = now if begin is None else begin
-            spent = now - begin
-            yield step, rate(k, spent, now - last if last else spent)
-            last = now
-
-    return speedometer
+PAIRS = "Hacen falta todas las vueltas: una lista de parejas (segundos de a, de b)."
+SWAPPED = "Las parejas están al revés: primero los segundos de a, siempre."
+WARM = "La primera vez siempre es más lenta: una de cada, fuera del reloj."
+MANY = "Son una de calentamiento y `repeats` medidas de cada una, ni más ni menos."
+BLOCKS = "Primero todo a y luego todo b: si el equipo se calienta, lo paga b."
+ALWAYS = (
+    "Siempre va primero la misma, y quien va detrás se encuentra la memoria "
+    "como la otra la dejó: una vuelta cada una."
+)
+EACH = "Cada tarea, con su propia salida: la segunda carga con la primera."
 
 
-def _by_next(steps, clock):
-    begin, k = clock(), 0
-    while True:
-        step = next(steps)
-        k += 1
-        yield step, k / (clock() - begin)
+def _ran(answer) -> None:
+    """Cómo corre las tareas, con el reloj de mentira."""
+    race = _Race()
+    value = call(answer, race.run("a"), race.run("b"), 5, race.clock)
+    log = "".join(race.log)
+    said = f"El orden ha sido {' '.join(log)}. "
+    expect(len(log) != 10, said + WARM)
+    expect(len(log) == 12 and log.count("a") == 6, said + MANY)
+    turns = [log[i : i + 2] for i in range(2, 12, 2)]
+    expect(all(len(set(turn)) == 2 for turn in turns), said + BLOCKS)
+    expect(len(set(turns)) == 2 and "abab" not in log[2:], said + ALWAYS)
+    _pairs_of(value)
 
 
-def _printed(steps, clock):
-    for step, rate in speed()(steps, clock):
-        assert step and rate
+def _pairs_of(value) -> None:
+    expect(isinstance(value, list | tuple) and len(value) == 5, PAIRS)
+    for i, pair in enumerate(value, 1):
+        expect(isinstance(pair, list | tuple) and len(pair) == 2, PAIRS)
+        ours = [number(x, "Los segundos") for x in pair]
+        right = [_Race.times[name][i] for name in "ab"]
+        told = say("En la vuelta {0} das {1} y fue {2}. ", i, ours, right)
+        expect(ours != right[::-1], told + SWAPPED)
+        expect(ours == right, told + EACH)
 
 
-exercise(
+def verdict(pairs):
+    faster = [a < b for a, b in pairs]
+    if all(faster):
+        return "a"
+    return "no se distingue" if any(a <= b for a, b in pairs) else "b"
+
+
+def _by(summary):
+    """Un veredicto que mira un resumen, y no todas las vueltas."""
+
+    def judge(pairs):
+        a, b = (summary([pair[i] for pair in pairs]) for i in (0, 1))
+        return "no se distingue" if a == b else "a" if a < b else "b"
+
+    return judge
+
+
+VERDICTS = Part(
+    [
+        ([(1.0, 2.0), (1.1, 1.9), (1.0, 1.2)],),
+        ([(2.0, 1.0), (1.9, 1.1), (1.2, 1.0)],),
+        ([(1.0, 2.0), (1.0, 2.0), (1.0, 2.0), (3.0, 2.0), (1.0, 2.0)],),
+        ([(2.0, 1.0), (2.0, 1.0), (2.0, 1.0), (2.0, 3.0), (2.0, 1.0)],),
+        ([(1.0, 1.0), (1.0, 2.0)],),
+        ([(1.0, 1.1), (5.0, 5.1), (0.5, 0.6)],),
+        ([(2.0, 1.0), (1.0, 1.0)],),
+    ],
+    truth=verdict,
+    said="Con las parejas {0} dices «{ours}» y es «{right}».",
+    otherwise="Gana quien tardó menos en todas las vueltas; si no la hay, «no "
+    "se distingue».",
+    traps={
+        "Miras un resumen, y ahí se esconde la vuelta que lo contradice: tiene "
+        "que ganar en todas.": [_by(MEDIAN), _by(MEAN), _by(sum)],
+        "Está al revés: gana quien tarda menos.": (
+            lambda pairs: {"a": "b", "b": "a"}.get(
+                verdict(pairs), verdict(pairs)
+            )
+        ),
+        "Comparas el peor de una con el mejor de la otra, de vueltas distintas: "
+        "se compara dentro de cada vuelta.": (
+            lambda pairs: (
+                "a"
+                if max(a for a, _ in pairs) < min(b for _, b in pairs)
+                else "b"
+                if max(b for _, b in pairs) < min(a for a, _ in pairs)
+                else "no se distingue"
+            )
+        ),
+        "Un empate no es ganar: con una vuelta igual ya no se distingue.": (
+            lambda pairs: (
+                "a"
+                if all(a <= b for a, b in pairs)
+                else "b"
+                if all(b <= a for a, b in pairs)
+                else "no se distingue"
+            )
+        ),
+    },
+)
+
+
+def _real(compare, verdict) -> None:
+    """Lo que sale en este equipo: se cuenta, y no se juzga."""
+    small, big = (torch.rand(n, n) for n in (64, 512))
+
+    def multiply(matrix):
+        return lambda: matrix @ matrix
+
+    runs = {
+        "lo mismo contra lo mismo": (multiply(small), multiply(small)),
+        "64 × 64 contra 512 × 512": (multiply(small), multiply(big)),
+    }
+    for name, tasks in runs.items():
+        pairs = call(lambda pair=tasks: compare(*pair, 5, time.perf_counter))
+        print(f"En este equipo, {name}: {verdict(pairs)}")
+        expect(all(x > 0 for pair in pairs for x in pair), EACH)
+
+
+@exercise(
     "07.2",
-    Part(
-        [([4.0, 1.0, 1.0, 2.0],), ([0.5],), ([2.0, 0.25, 0.25, 4.0, 1.0],)],
-        truth=lambda seconds: [
-            k / total for k, total in enumerate(accumulate(seconds), 1)
-        ],
-        observe=_live,
-        said=lambda ours, right, seconds: say(
-            "Con pasos de {0} s las velocidades salen {1} y son {2}.",
-            *(
-                "; ".join(say("{0:.2f}", x) for x in row)
-                for row in (seconds, ours, right)
+    success="¡Correcto! Y arriba, lo que sale con el reloj de verdad.",
+    traps={
+        hint: [(wrong, verdict) for wrong in several]
+        for hint, several in {
+            WARM: [lambda *x: compare(*x, warm=False)],
+            MANY: [
+                lambda a, b, n, clock: compare(a, b, n + 1, clock)[1:],
+                lambda a, b, n, clock: compare(a, b, n + 2, clock)[:5],
+            ],
+            BLOCKS: [_in_blocks],
+            ALWAYS: [
+                lambda *x: compare(*x, first=lambda t: False),
+                lambda *x: compare(*x, first=lambda t: True),
+            ],
+            EACH: [_from_the_start],
+            SWAPPED: [lambda *x: compare(*x, pair=lambda s: tuple(s[::-1]))],
+            PAIRS: [
+                lambda *x: tuple(map(MEDIAN, zip(*compare(*x)))),
+                lambda *x: [a / b for a, b in compare(*x)],
+            ],
+        }.items()
+    }
+    | {
+        hint: [
+            (compare, wrong)
+            for wrong in (several if isinstance(several, list) else [several])
+        ]
+        for hint, several in VERDICTS.traps.items()
+    },
+    rights=[
+        (compare, verdict),
+        (
+            lambda *x: [list(pair) for pair in compare(*x)],
+            lambda pairs: (
+                "a"
+                if max(a / b for a, b in pairs) < 1
+                else "b"
+                if min(a / b for a, b in pairs) > 1
+                else "no se distingue"
             ),
         ),
-        traps={
-            "No devuelve nada: enseña cada paso con yield.": _printed,
-            "Divides entre cero segundos: el reloj ha arrancado tarde. El "
-            "prefill también se espera.": speed(start="after"),
-            "El primer token no cuenta el prefill: el reloj arranca al "
-            "empezar, no cuando llega.": speed(
-                lambda k, spent, last: k / spent if spent else 0.0, "after"
-            ),
-            "Cuando los pasos se acaban, next() no tiene qué dar: recorre los "
-            "pasos con un for.": _by_next,
-            "Son segundos por token: dale la vuelta.": speed(
-                lambda k, spent, last: spent / k
-            ),
-            "Es la velocidad de este paso; se pide la de todo lo que llevas.": (
-                speed(lambda k, spent, last: 1 / last)
-            ),
-            "El reloj arranca una sola vez, antes del primer paso: no lo "
-            "reinicies.": speed(lambda k, spent, last: k / last),
-            "Falta contar el token que acaba de llegar.": speed(
-                lambda k, spent, last: (k - 1) / spent
-            ),
-            "Redondeas, y se pide sin redondear.": speed(
-                lambda k, spent, last: round(k / spent, 1)
-            ),
-            "Cuentas un token de más: el primero es el 1.": speed(
-                lambda k, spent, last: (k + 1) / spent
-            ),
-        },
-        otherwise="Divide los tokens que llevas entre el tiempo desde el "
-        "principio, sin redondear.",
-        rights=[
-            speed(),
-            lambda steps, clock: iter(speed()(steps, clock)),
-            lambda steps, clock: (
-                (step, k / (clock() - begin))
-                for begin in [clock()]
-                for k, step in enumerate(steps, 1)
-            ),
-        ],
-    ),
-    success="¡Correcto! En vivo, y acaba en el total.",
+        (lambda *x: compare(*x, first=lambda t: t % 2 == 0), verdict),
+    ],
 )
+def duel(compare, verdict):
+    """`compare(a, b, repeats, clock)` y `verdict(parejas)`."""
+    _ran(compare)
+    try:
+        if verdict in (..., None):
+            raise Pending
+        VERDICTS.grade(verdict)
+    except Pending:
+        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
+        raise Pending(text) from None
+    _real(compare, verdict)
 
 
 # 07.3
@@ -350,86 +517,97 @@ def _ratio(without=None, later=None):
     return speedup
 
 
-def _vectors(P, n, plain, cached):
-    L = P + np.arange(n)
-    return plain(L).sum() / (plain(P) + cached(L[1:]).sum())
-
-
 _CURVES = (
     (lambda L: 2.0 + 0.5 * L, lambda L: 3.0 + 0.01 * L),
     (lambda L: 1.0 + 0.1 * L + 0.002 * L * L, lambda L: 2.0 + 0.1 * L),
     # GPU: plana hasta el codo, y luego proporcional
     (lambda L: np.maximum(3.0, L / 64), lambda L: 3.0 + L / 1000),
 )
+MOST = 300  # tokens nuevos, como mucho
+
+
+def first_n(P, times, plain, cached, by=gain, reaches=float.__ge__):
+    """El primer n que llega a `times` veces, o None."""
+    for n in range(1, MOST + 1):
+        if reaches(float(by(P, n, plain, cached)), float(times)):
+            return n
+    return 0
+
+
+def _first(by):
+    return lambda *case: first_n(*case, by=by)
+
+
+def _running(P, times, plain, cached):
+    """Con las sumas acumuladas: un solo recorrido."""
+    L = P + np.arange(MOST)
+    slow = np.cumsum([plain(x) for x in L])
+    fast = np.cumsum([plain(P), *(cached(x) for x in L[1:])])
+    hits = np.flatnonzero(slow / fast >= times)
+    return int(hits[0]) + 1 if len(hits) else 0
+
 
 exercise(
     "07.3",
     Part(
         [
-            (P, n, *pair)
+            (P, times, *pair)
             for pair in _CURVES
-            for P, n in ((55, 100), (16, 1), (1, 3), (300, 2), (7, 20))
+            for P, times in ((55, 3), (55, 1.05), (7, 1.5), (300, 4), (16, 90))
         ],
-        truth=lambda *case: float(gain(*case)),
-        what="La aceleración",
-        said="Con P = {0} y n = {1} te sale {ours:.3f} y es {right:.3f}.",
+        truth=first_n,
+        what="El número de tokens",
+        said="Con un prompt de {0}, para ganar {1} veces te salen {ours} "
+        "tokens y son {right}.",
         traps={
-            "Está al revés: sin caché entre con caché.": (
-                lambda *case: 1 / gain(*case)
-            ),
             "Con caché, el primer paso también es un prefill: pasa todo el "
-            "prompt.": _ratio(
-                later=lambda P, n, f, g: sum(g(P + i) for i in range(n))
-            ),
-            "Cuentas un paso de más con caché: el prefill ya da el primer "
-            "token.": _ratio(
-                later=lambda P, n, f, g: _with_cache(P, n, f, g) + g(P)
-            ),
-            "Cuentas un paso de más al final: el último token no hay que "
-            "volver a pasarlo.": [
+            "prompt.": _first(
                 _ratio(
-                    later=lambda P, n, f, g: _with_cache(P, n, f, g) + g(P + n)
-                ),
-                _ratio(lambda P, n, f: _without(P, n + 1, f)),
-            ],
-            "Falta el prefill en el total con caché.": _ratio(
-                later=lambda P, n, f, g: _with_cache(P, n, f, g) - f(P) or 1e-9
-            ),
-            "Los pasos con caché van uno corridos: L cuenta también el token "
-            "que acaba de entrar.": _ratio(
-                later=lambda P, n, f, g: (
-                    f(P) + sum(g(P + i) for i in range(n - 1))
+                    later=lambda P, n, f, g: sum(g(P + i) for i in range(n))
                 )
             ),
-            "Es la razón del último paso, no la del total.": (
+            "Cuentas un paso de más con caché: el prefill ya da el primer "
+            "token.": _first(
+                _ratio(later=lambda P, n, f, g: _with_cache(P, n, f, g) + g(P))
+            ),
+            "Falta el prefill en el total con caché.": _first(
+                _ratio(
+                    later=lambda P, n, f, g: (
+                        _with_cache(P, n, f, g) - f(P) or 1e9
+                    )
+                )
+            ),
+            "Eso es lo que gana el último paso, y se pide el total.": _first(
                 lambda P, n, f, g: f(P + n - 1) / g(P + n - 1)
             ),
-            "Es la media de las razones de cada paso; se pide la razón de los "
-            "totales.": (
-                lambda P, n, f, g: (
-                    (1 + sum(f(P + i) / g(P + i) for i in range(1, n))) / n
+            "Es la media de lo que gana cada paso; se piden los totales.": (
+                _first(
+                    lambda P, n, f, g: (
+                        (1 + sum(f(P + i) / g(P + i) for i in range(1, n))) / n
+                    )
                 )
             ),
             "Sin caché, cada paso pasa un token más que el anterior: no son n "
-            "pasos iguales.": _ratio(lambda P, n, f: n * f(P)),
-            "El primer paso sin caché pasa los P del prompt, no P + 1.": (
-                _ratio(lambda P, n, f: _without(P + 1, n, f))
-            ),
-            "Es eso, pero redondeado: devuélvelo sin redondear.": [
-                lambda *case: round(gain(*case), 1),
-                lambda *case: round(gain(*case), 2),
-                lambda *case: round(gain(*case), 3),
-            ],
+            "pasos iguales.": _first(_ratio(lambda P, n, f: n * f(P))),
             "Eso son tokens procesados, y se piden segundos: las curvas dicen "
-            "cuánto tarda cada paso.": (
+            "cuánto tarda cada paso.": _first(
                 lambda P, n, f, g: sum(range(P, P + n)) / (P + n - 1)
             ),
+            "Cuentas desde 0: con n tokens, el primero es n = 1.": (
+                lambda *case: max(0, first_n(*case) - 1)
+            ),
+            "Es el último que aún no llega; se pide el primero que llega.": (
+                lambda *case: (first_n(*case) or MOST + 1) - 1
+            ),
+            "Si no llega en 300 tokens, la respuesta es 0: nunca.": (
+                lambda *case: first_n(*case) or MOST
+            ),
         },
-        otherwise="Escribe cuántos tokens lleva delante cada paso: el primero, "
-        "P; el último, P + n − 1.",
-        rights=[gain, _vectors],
+        otherwise="Escribe las dos sumas para n = 1, 2 y 3, y mira cuándo la "
+        "razón pasa de lo que se pide.",
+        rights=[first_n, _running],
     ),
-    success="¡Correcto! No hay un «×N»: depende de P y de n.",
+    success="¡Correcto! Y hay «×N» que no llegan nunca.",
 )
 
 
