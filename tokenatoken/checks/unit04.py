@@ -255,6 +255,11 @@ exercise(
             "Un 0 no descarta: su exponencial es 1. Los de fuera, a −∞.": (
                 lambda x, n: n_sigma(x, n, fill=0.0)
             ),
+            "Siguen los que tienen que seguir, pero desplazados: salen los mismos "
+            "logits que entran.": [
+                lambda x, n: n_sigma(x, n) - x.logsumexp(-1, keepdim=True),
+                lambda x, n: n_sigma(x, n) - x.amax(-1, keepdim=True),
+            ],
             "Se piden logits, con −∞ en los descartados, y has pasado por el "
             "softmax.": lambda x, n: n_sigma(x, n).softmax(-1),
         },
@@ -318,7 +323,7 @@ def _noise(row, T, dice):
 
 COMPANY = (
     "La misma fila, con su misma semilla, da otro token según con quién vaya: "
-    "el generador es uno para todas, y cada una gasta el de las siguientes."
+    "ni el generador ni los logits pueden ser de otra."
 )
 UNSEEDED = "La misma llamada da otra cosa: ¿usas las semillas que recibes?"
 STUCK = (
@@ -337,7 +342,6 @@ NO_T = (
 )
 INVERSE = "La temperatura va al revés: se divide por T."
 UNIFORM = "Salen todos por igual: ¿sorteas con las probabilidades de la fila?"
-FIRST = "Usas los logits de la primera fila para todas."
 ROWS = torch.stack([random_logits(400 + i, 6, 1.0) for i in range(24)])
 
 
@@ -457,7 +461,11 @@ COUNT = Part(
     success="¡Correcto! Cada fila, con su azar; y la diversidad, sin sortear.",
     traps=_given(
         {
-            COMPANY: [_one_dice, _mixed_dice],
+            COMPANY: [
+                _one_dice,
+                _mixed_dice,
+                lambda x, T, s: draw(x[:1].expand_as(x) if T else x, T, s),
+            ],
             UNSEEDED: [
                 lambda x, T, s: draw(x, T, s, dice=lambda _: None),
                 lambda x, T, s: torch.multinomial(

@@ -24,6 +24,7 @@ from .kit import (
     exercise,
     expect,
     number,
+    plain,
     put_to_test,
     returning,
     say,
@@ -343,6 +344,7 @@ def _ran(answer) -> None:
 
 
 def _pairs_of(value) -> None:
+    value = plain(value)
     expect(isinstance(value, list | tuple) and len(value) == 5, PAIRS)
     for i, pair in enumerate(value, 1):
         expect(isinstance(pair, list | tuple) and len(pair) == 2, PAIRS)
@@ -475,7 +477,10 @@ def _real(compare, verdict) -> None:
                 else "no se distingue"
             ),
         ),
-        (lambda *x: compare(*x, first=lambda t: t % 2 == 0), verdict),
+        (
+            lambda *x: np.array(compare(*x, first=lambda t: t % 2 == 0)),
+            verdict,
+        ),
     ],
 )
 def duel(compare, verdict):
@@ -569,6 +574,14 @@ exercise(
             "Cuentas un paso de más con caché: el prefill ya da el primer "
             "token.": _first(
                 _ratio(later=lambda P, n, f, g: _with_cache(P, n, f, g) + g(P))
+            ),
+            "Los pasos con caché van uno corridos: L cuenta también el token "
+            "que acaba de entrar.": _first(
+                _ratio(
+                    later=lambda P, n, f, g: (
+                        f(P) + sum(g(P + i) for i in range(n - 1))
+                    )
+                )
             ),
             "Falta el prefill en el total con caché.": _first(
                 _ratio(
