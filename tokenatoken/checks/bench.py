@@ -158,19 +158,16 @@ def library(ids: torch.Tensor, n: int, ends=(), beams: int = 1):
 
 class CallCounter:
     """Apunta los forwards del modelo diminuto, se llame como se llame, y le
-    quita `generate`. `lengths`: tokens de cada uno; `places`: las posiciones
-    que se le dan, si se le dan."""
+    quita `generate`. `lengths`: tokens de cada uno."""
 
     def __enter__(self):
-        self.lengths, self.places = [], []
+        self.lengths = []
         model = self.model = tiny_model()
 
         def note(_, args, kwargs):
             ids = args[0] if args else kwargs.get("input_ids")
             ids = kwargs["inputs_embeds"] if ids is None else ids
             self.lengths.append(ids.shape[1])
-            if kwargs.get("position_ids") is not None:
-                self.places += kwargs["position_ids"].flatten().tolist()
             expect(
                 len(self.lengths) <= 60,
                 "Llevas más de 60 forwards y no paras. ¿Cuentas el máximo?",

@@ -892,18 +892,19 @@ def loop_at(shift):
     return loop
 
 
-def loop_from(first, again=False):
-    """Un bucle que solo da la caché desde el paso `first`."""
+def loop_from(first, last=99, again=False):
+    """Un bucle que solo usa la caché desde el paso `first` hasta el `last`;
+    `again`: en cada vuelta entra todo."""
 
     def loop(model, ids, n, cache):
-        new, whole, entering = [], ids, ids
+        new, entering = [], ids
         while len(new) < n:
-            kept = cache if len(new) >= first else None
+            kept = cache if first <= len(new) < last else None
             out = model(entering, past_key_values=kept)
             new.append(out.logits[0, -1].argmax().item())
-            entering = torch.tensor([[new[-1]]])
-            whole = torch.cat([whole, entering], -1)
-            entering = whole if again else entering
+            entering = torch.tensor([new if again else new[-1:]])
+            if again:
+                entering = torch.cat([ids, entering], -1)
         return new
 
     return loop
@@ -963,7 +964,7 @@ LOOPS = {
         lambda m, i, n, c: loop(m, i, n, make_cache(m))
     ),
     "Cada token entra solo y sin caché: el modelo no ve nada de lo "
-    "anterior.": loop_from(99),
+    "anterior.": [loop_from(99), loop_from(0, 1)],
 }
 
 
@@ -992,8 +993,9 @@ _hunt_loop(
 )
 _hunt_loop(
     "06.9",
-    "Imprime lo que guarda la caché tras cada vuelta. ¿Crece?",
-    [loop_from(n, again=True) for n in (0, 1)],
+    "Imprime cuántos tokens guarda la caché tras cada vuelta: ¿crece de uno "
+    "en uno?",
+    [loop_from(0, again=True), loop_from(0, 1, again=True)],
 )
 _hunt_loop(
     "06.10",
@@ -1091,8 +1093,8 @@ def _layer_seen(layer_class, plan):
 def _layer_said(ours, right, plan) -> str:
     steps = ", ".join(f"quitar {-n}" if n < 0 else str(n) for n in plan)
     return (
-        f"Pasando tokens así: {steps}, la capa guarda {ours[0]} y deberían "
-        f"ser {right[0]}; y no da, o no guarda, lo que la de la biblioteca."
+        f"Pasando tokens así: {steps}, la capa acaba con {ours[0]}, de "
+        f"{right[0]}, y no da, o no guarda, lo que la de la biblioteca."
     )
 
 
@@ -1107,10 +1109,18 @@ LAYERS = {
         keeping(kept=last_only),
         keeping(join=lambda old, new: new),
     ],
-    "Lo guardado está bien y los logits no: ¿qué devuelve update? Tiene que "
+    "En keys están los V, y en values, los K.": layer(
+        lambda self, k, v: concat.update(self, v, k)
+    ),
+    "Lo guardado está bien y lo que das no: ¿qué devuelve update? Tiene que "
     "ser todo lo guardado, primero keys y luego values.": [
         layer(lambda self, k, v: (concat.update(self, k, v), (k, v))[1]),
         layer(lambda self, k, v: concat.update(self, k, v)[::-1]),
+        layer(
+            lambda self, *new: [
+                x[:, :, :-1] for x in concat.update(self, *new)
+            ]
+        ),
     ],
 }
 
