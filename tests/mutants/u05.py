@@ -1,40 +1,18 @@
 """Unidad 05."""
 
-import json
-
-import torch
-
+from tokenatoken.checks.bench import prompts, tiny_model
 from tokenatoken.checks.unit05 import (
+    STUCK,
     beam,
-    best,
-    first_apart,
-    join,
-    loop,
+    diagnose_run,
     pieces,
-    record,
-    talk,
+    spy,
+    subtract,
     until,
-    write,
+    why,
 )
 
 from . import wrong
-
-
-def endless(model, ids, limit, ends):
-    while True:
-        token = best(model, ids)
-        ids = join(ids, token)
-        if token.item() in ends:
-            return ids
-
-
-def by_hand(t, steps):
-    rows = (
-        f'{{"id": {s.token_id}, "token": "{t.decode([s.token_id])}", '
-        f'"segundos": {s.seconds}}}'
-        for s in steps
-    )
-    return "[" + ", ".join(rows) + "]"
 
 
 def pairs(t, ids):
@@ -53,46 +31,47 @@ def anywhere(t, ids):
     return [*text[: n - 1], text[n - 1 :]]
 
 
+def refuse(write):
+    raise AssertionError(write(tiny_model(), prompts()[2], 3, set()))
+
+
+def one_case(write):
+    ids = prompts()[2]
+    assert write(tiny_model(), ids, 3, set()).shape[1] == ids.shape[1] + 3
+
+
 MUTANTS = {
     "05.1": {
-        "con generate": wrong(
-            lambda m, i, n, e: m.generate(i, max_new_tokens=n),
-            says="lo escribes tú",
+        "la suma": wrong(
+            lambda m, run: sum(spy(m, run)), diagnose_run, says="una lista"
         ),
-        "no acaba": wrong(endless, says="no paras"),
-        "lista": wrong(
-            lambda m, i, n, e: write(m, i, n, e).tolist(), says="un tensor"
+        "sin el primero": wrong(
+            lambda m, run: spy(m, run)[1:], diagnose_run, says="apuntas"
         ),
-        "solo lo nuevo": wrong(
-            lambda m, i, n, e: write(m, i, n, e)[:, i.shape[1] :],
-            says="los ids del prompt",
+        "en inglés": wrong(
+            spy, lambda n: diagnose_run(n).upper(), says="«CON CACHÉ»"
         ),
-        "ventana de 4": wrong(loop(lambda m, i: best(m, i[:, -4:]))),
-        "un solo token": wrong(lambda m, i, n, e: join(i, best(m, i))),
     },
     "05.2": {
         "texto": wrong(
-            lambda t, i, s: t.decode(until(t, i, s)), says="una lista"
+            lambda t, i, s: t.decode(until(t, i, s)), why, says="una lista"
         ),
-        "nada": wrong(lambda t, i, s: []),
-        "tupla": wrong(lambda t, i, s: tuple(until(t, i, s)), says="lista"),
-        "del revés": wrong(lambda t, i, s: until(t, i, s)[::-1]),
+        "nada": wrong(lambda t, i, s: [], why),
+        "tupla": wrong(
+            lambda t, i, s: tuple(until(t, i, s)), why, says="lista"
+        ),
+        "siempre sigue": wrong(until, lambda *case: "sigue", says="«sigue»"),
     },
     "05.3": {
-        "comillas cambiadas": wrong(
-            lambda t, s: str(json.loads(record(t, s))).replace("'", '"')
+        "lista": wrong(
+            lambda *case: subtract(*case).tolist(), STUCK, says="un tensor"
         ),
-        "montado a mano": wrong(by_hand, says="json.dumps"),
-        "sin texto": wrong(
-            lambda t, s: json.loads(record(t, s)), says="Devuelve un texto"
+        "en el sitio": wrong(
+            lambda x, new, p, f: x.copy_(subtract(x, new, p, f)),
+            STUCK,
+            says="copia",
         ),
-        "recorre dos veces": wrong(
-            lambda t, s: record(t, s) if len(list(s)) else "[]",
-            says="salen todos",
-        ),
-        "otras claves": wrong(
-            lambda t, s: record(t, s).replace("segundos", "s"), says="claves"
-        ),
+        "larguísimo": wrong(subtract, "la " * 60, says="40 palabras"),
     },
     "05.4": {
         "que no contenga": wrong(
@@ -111,22 +90,9 @@ MUTANTS = {
         ),
     },
     "05.6": {
-        "tensor": wrong(
-            lambda m, i, n, e: torch.tensor(talk(m, i, n, e)), says="lista"
-        ),
-        "vacía si el primero": wrong(
-            lambda m, i, n, e: (
-                [] if talk(m, i, 1, e)[0] in e else talk(m, i, n, e)
-            )
-        ),
-        "repite el primero": wrong(
-            lambda m, i, n, e: talk(m, i, 1, e) + talk(m, i, n, e)
-        ),
-        "con generate": wrong(
-            lambda m, i, n, e: m.generate(i)[0].tolist(), says="lo escribes tú"
-        ),
-        "el bug y un máximo": wrong(
-            lambda m, i, n, e: first_apart(m, i, min(n, 2), e)
-        ),
+        "no llama": wrong(lambda write: None, says="no prueba nada"),
+        "rechaza todo": wrong(refuse, says="Rechaza uno bueno"),
+        "solo cuenta": wrong(one_case, says="Deja pasar uno que"),
+        "no es función": wrong(3, says="función"),
     },
 }

@@ -1,16 +1,41 @@
 """Corrección del laboratorio 05 · El bucle autorregresivo."""
 
-import json
 import math
-from functools import cache
+from contextlib import suppress
+from copy import deepcopy
+from functools import cache, lru_cache
+from itertools import pairwise
 
 import torch
+from transformers import DynamicCache
 
-from ..forward import next_logits
-from ..generation import GenerationStep
+from ..cache import make_cache
+from ..forward import next_logits, prompt_ids
+from ..generation import generate_steps
 from ..text import text_pieces
-from .bench import CallCounter, library, prompts, tiny_model, tokenizer
-from .kit import Hint, Part, call, exercise, expect, say
+from .bench import (
+    course_model,
+    library,
+    plain_text,
+    prompts,
+    tiny_model,
+    tokenizer,
+)
+from .kit import (
+    ASSERTS,
+    Hint,
+    Part,
+    Pending,
+    as_int,
+    call,
+    exercise,
+    expect,
+    plain,
+    put_to_test,
+    returning,
+    say,
+    verdicts,
+)
 
 ROBOT = "\ufffd"  # medio carácter
 
@@ -19,7 +44,7 @@ def _words(name="smollm2"):
     return tokenizer(name)
 
 
-# 05.1 y 05.6: el bucle
+# El bucle de 05.6
 
 
 def best(model, ids):
@@ -83,112 +108,270 @@ def _looks_at_the_prompt(model, ids, limit, ends):
     return write(model, ids, limit, ends)
 
 
-PREFIX = "El resultado tiene que empezar por los ids del prompt."
-TENSOR = "Devuelve un tensor de ids (enteros) de forma [1, n], con el prompt "
-TENSOR += "delante."
+# 05.1
 
 
-def _written(answer, ids, limit, ends) -> list:
-    """Los ids nuevos y cuántos forwards han costado."""
-    with CallCounter() as counter:
-        value = call(answer, counter.model, ids, limit, set(ends))
-    n = ids.shape[1]
-    whole = isinstance(value, torch.Tensor) and value.dtype == torch.long
-    expect(whole and value.dim() == 2, TENSOR)
-    same = value.shape[1] >= n and torch.equal(value[:, :n], ids)
-    expect(same, PREFIX)
-    return [value[0, n:].tolist(), len(counter.lengths)]
+def spy(model, run, read=None, always=True, keep=False, count=None):
+    """La respuesta de 05.1; sus opciones la estropean."""
+    seen = []
+
+    def look(_, args, kwargs):
+        ids = (read or _ids_of)(args, kwargs)
+        seen.append((count or (lambda x: x.shape[1]))(ids))
+
+    hook = model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        run()
+        always = True
+    finally:
+        if always and not keep:
+            hook.remove()
+    return seen
 
 
-def _right_loop(ids, limit, ends) -> list:
-    new = _library(tuple(ids[0].tolist()), limit, ends)
-    return [new, len(new)]
+def _ids_of(args, kwargs):
+    return kwargs["input_ids"] if "input_ids" in kwargs else args[0]
 
 
-@cache
-def _library(ids: tuple, limit: int, ends: tuple) -> list[int]:
-    return library(torch.tensor([ids]), limit, ends)[0, len(ids) :].tolist()
+def _patched(model, run, back=True):
+    """Cambia `forward` por otro, y lo devuelve."""
+    forward, seen = model.forward, []
+
+    def watched(*args, **kwargs):
+        seen.append(_ids_of(args, kwargs).shape[1])
+        return forward(*args, **kwargs)
+
+    model.forward = watched
+    try:
+        run()
+    finally:
+        if back:
+            del model.forward
+    return seen
 
 
-def _loop_cases():
-    for ids in prompts()[::2]:  # de 1, 5 y 13 tokens
-        free = library(ids, 12)[0, ids.shape[1] :].tolist()
-        later = next((t for t in free[1:] if t != free[0]), 96)
-        yield ids, 12, ()
-        yield ids, 1, ()
-        yield ids, 12, (later, 95)
-        yield ids, 12, (1, later)
-        yield ids, 12, (free[0],)
-        yield ids, 12, (ids[0, -1].item(),)
-        yield ids, 3, (free[2],)
+def _swallows(model, run):
+    def quiet():
+        with suppress(ZeroDivisionError):
+            run()
+
+    return spy(model, quiet)
 
 
-def _loop_said(ours, right, ids, limit, ends) -> str:
-    return (
-        f"Con {ids.shape[1]} token(s) de prompt, máximo {limit} y ends = "
-        f"{set(ends) or '{}'}, escribes {ours[0]} con {ours[1]} forward(s) y "
-        f"son {right[0]} con {right[1]}."
-    )
+def _by_hand(model, cached):
+    """Cuatro tokens a mano, con los ids como argumento o por su nombre."""
+    ids = prompts()[2]
+    cache = DynamicCache(config=model.config) if cached else None
+    out = model(ids, past_key_values=cache)
+    for _ in range(3):
+        token = out.logits[:, -1:].argmax(-1)
+        ids = torch.cat([ids, token], -1)
+        given = token if cached else ids
+        out = model(input_ids=given, past_key_values=cache)
 
 
-exercise(
-    "05.1",
-    Part(
-        _loop_cases,
-        truth=_right_loop,
-        observe=_written,
-        said=_loop_said,
-        traps={
-            "Después del último token no hace falta ningún forward.": (
-                _one_more_forward
-            ),
-            "No paras en ningún fin. ¿Los miras? Un tensor nunca está en un "
-            "conjunto de enteros: usa .item().": loop(
-                look=lambda token, ends: False
-            ),
-            "Solo miras uno de los fines, y vale cualquiera.": [
-                loop(look=lambda token, ends: token == min(ends, default=-1)),
-                loop(look=lambda token, ends: token == max(ends, default=-1)),
-            ],
-            "El primer token también puede ser un fin.": loop(first=False),
-            "El token de fin se incluye en el resultado.": _drops_the_end,
-            "Miras si el prompt acaba en un fin: solo cuentan los tokens "
-            "nuevos.": _looks_at_the_prompt,
-            "A la red le das solo el último token, y necesita todo el texto.": (
-                loop(lambda model, ids: best(model, ids[:, -1:]))
-            ),
-            "A la red le das siempre el prompt de partida: falta pasarle lo "
-            "que vas escribiendo.": lambda model, ids, limit, ends: loop(
-                lambda model, _: best(model, ids)
-            )(model, ids, limit, ends),
-            "Eliges con los logits de la primera posición: los del siguiente "
-            "token son los de la última.": loop(
-                lambda model, ids: model(ids).logits[:, 0].argmax(-1)
-            ),
-            "Eliges el peor: con greedy es el de mayor logit.": loop(
-                lambda model, ids: model(ids).logits[:, -1].argmin(-1)
-            ),
-            "Generas un token de más: max_new_tokens cuenta los nuevos.": (
-                lambda model, ids, limit, ends: write(
-                    model, ids, limit + 1, ends
-                )
-            ),
-            "Para ti max_new_tokens cuenta también el prompt, y son los "
-            "nuevos.": lambda model, ids, limit, ends: write(
-                model, ids, max(0, limit - ids.shape[1]), ends
-            ),
-            "Generas un token de menos: max_new_tokens cuenta los nuevos.": (
-                lambda model, ids, limit, ends: write(
-                    model, ids, limit - 1, ends
-                )
-            ),
-        },
-        otherwise="¿Eliges con los logits de la última posición, con todo el "
-        "texto delante, y miras el fin después de cada token?",
-        rights=[write, _by_helper],
+def _generates(model, cached, rows=1):
+    ids = prompts()[3].repeat(rows, 1)
+    given = dict(do_sample=False, min_new_tokens=5, max_new_tokens=5)
+    mask = torch.ones_like(ids)
+    model.generate(ids, attention_mask=mask, use_cache=cached, **given)
+
+
+def _fails(model):
+    model(prompts()[1])
+    raise ZeroDivisionError("a medias")
+
+
+RUNS = {
+    "generate con tres filas": (
+        lambda m: _generates(m, True, 3),
+        [8, 1, 1, 1, 1],
     ),
-    success="¡Correcto! Los mismos ids que generate, sin un forward de más.",
+    "generate con caché": (lambda m: _generates(m, True), [8, 1, 1, 1, 1]),
+    "generate sin caché": (lambda m: _generates(m, False), [8, 9, 10, 11, 12]),
+    "un bucle sin caché": (lambda m: _by_hand(m, False), [5, 6, 7, 8]),
+    "un bucle con caché": (lambda m: _by_hand(m, True), [5, 1, 1, 1]),
+    "nada": (lambda m: None, []),
+}
+LEFT = "El modelo se queda con tu espía dentro: quítalo al acabar."
+LEFT_BROKEN = (
+    "Si run() falla, el modelo se queda con tu espía dentro: quítalo pase lo "
+    "que pase (try … finally)."
 )
+SWALLOWED = "Si run() falla, su error tiene que llegar a quien te llamó."
+KEYWORD = (
+    "Unas veces los ids llegan como argumento y otras por su nombre, "
+    "input_ids: mira las dos."
+)
+COLUMNS = "Cuenta los tokens de cada fila, que son las columnas, no las filas."
+NUMBERS = "Por cada forward, cuántos tokens recibe; no cuántos forwards hay."
+LISTED = "Devuelve una lista de enteros: uno por forward."
+
+
+def _watched(answer, name) -> list[int]:
+    """Lo que apunta, si deja el modelo como estaba."""
+    model = deepcopy(tiny_model())
+    before = _insides(model)
+    called = callable(answer)
+    expect(called, "Esperaba una función: pasa su nombre, sin paréntesis.")
+    value = call(lambda: answer(model, lambda: RUNS[name][0](model)))
+    value = plain(value)
+    expect(isinstance(value, list | tuple), LISTED)
+    seen = [as_int(x, LISTED) for x in value]
+    expect(_insides(model) == before, LEFT)
+    return seen
+
+
+def _insides(model) -> tuple:
+    hooks = model._forward_pre_hooks, model._forward_hooks
+    return (*map(len, hooks), "forward" in vars(model))
+
+
+def _after_a_failure(answer) -> None:
+    model = deepcopy(tiny_model())
+    before = _insides(model)
+    try:
+        answer(model, lambda: _fails(model))
+    except ZeroDivisionError:
+        expect(_insides(model) == before, LEFT_BROKEN)
+        return
+    raise Hint(SWALLOWED)
+
+
+def diagnose_run(lengths):
+    later = list(lengths[1:])
+    if later == [1] * len(later):
+        return "con caché"
+    growing = [lengths[0] + i for i in range(1, len(lengths))]
+    return "sin caché" if later == growing else "otra cosa"
+
+
+DIAGNOSIS = Part(
+    [
+        ([5, 1, 1, 1],),
+        ([5, 6, 7],),
+        ([1, 1, 1],),
+        ([1, 2, 3, 4],),
+        ([5, 5, 1, 1],),
+        ([5, 1, 6, 1],),
+        ([4, 4, 4],),
+        ([5, 1, 1, 8],),
+        ([5, 7, 9],),
+        ([9, 8, 7],),
+        ([5, 6, 1],),
+    ],
+    truth=diagnose_run,
+    said="De {0} dices «{ours}» y es «{right}».",
+    otherwise="Con caché, tras el primero entra un solo token cada vez; sin ella, "
+    "uno más que antes. Si no es ni lo uno ni lo otro, «otra cosa».",
+    traps={
+        "Miras solo el segundo forward: lo demás puede torcerse después.": (
+            lambda n: (
+                "con caché"
+                if n[1] == 1
+                else "sin caché"
+                if n[1] == n[0] + 1
+                else "otra cosa"
+            )
+        ),
+        "Miras solo el último forward: los de en medio también cuentan.": (
+            lambda n: (
+                "con caché"
+                if n[-1] == 1
+                else "sin caché"
+                if n[-1] == n[0] + len(n) - 1
+                else "otra cosa"
+            )
+        ),
+        "Crecer no basta: sin caché entra justo un token más cada vez.": (
+            lambda n: (
+                "con caché"
+                if set(n[1:]) == {1}
+                else "sin caché"
+                if all(b > a for a, b in pairwise(n))
+                else "otra cosa"
+            )
+        ),
+        "Hay más de dos cosas que pueden pasar: también «otra cosa».": [
+            lambda n: "con caché" if set(n[1:]) == {1} else "sin caché",
+            lambda n: "con caché" if n[1] == 1 else "sin caché",
+        ],
+        "Un prompt de un token también puede ir con caché: lo que cuenta es lo de "
+        "después.": (
+            lambda n: "otra cosa" if n[0] == 1 == n[1] else diagnose_run(n)
+        ),
+    },
+)
+
+
+@exercise(
+    "05.1",
+    success="¡Correcto! Ves lo que pasa por la red, sin dejar huella.",
+    traps={
+        hint: [(wrong, diagnose_run) for wrong in several]
+        for hint, several in {
+            LEFT: [
+                lambda m, run: spy(m, run, keep=True),
+                lambda m, run: _patched(m, run, back=False),
+            ],
+            LEFT_BROKEN: [lambda m, run: spy(m, run, always=False)],
+            SWALLOWED: [_swallows],
+            KEYWORD: [
+                lambda m, run: spy(m, run, lambda args, kwargs: args[0]),
+                lambda m, run: spy(m, run, lambda a, kw: kw["input_ids"]),
+            ],
+            COLUMNS: [lambda m, run: spy(m, run, count=len)],
+            NUMBERS: [
+                lambda m, run: spy(m, run, count=lambda x: 1),
+                lambda m, run: len(spy(m, run)),
+            ],
+        }.items()
+    }
+    | {
+        hint: [(spy, w) for w in (ws if isinstance(ws, list) else [ws])]
+        for hint, ws in DIAGNOSIS.traps.items()
+    },
+    rights=[
+        (spy, diagnose_run),
+        (
+            _patched,
+            lambda n: (
+                "con caché"
+                if all(x == 1 for x in n[1:])
+                else "sin caché"
+                if all(b - a == 1 for a, b in pairwise(n))
+                else "otra cosa"
+            ),
+        ),
+        (lambda m, run: torch.tensor(spy(m, run)), diagnose_run),
+    ],
+)
+def espionage(spy, what):
+    """`spy(model, run)` y `what(longitudes)`."""
+    for name, (_, right) in RUNS.items():
+        try:
+            seen = _watched(spy, name)
+        except Hint as hint:
+            lost = hint.kind in ("IndexError", "KeyError", "AttributeError")
+            told = {LISTED: NUMBERS}.get(str(hint), KEYWORD * lost)
+            raise Hint(f"{hint} {told}".strip()) from None
+        said = f"Con {name} apuntas {seen} y es {right}. "
+        expect(seen == right or seen != [3] * len(right), said + COLUMNS)
+        expect(seen == right or set(seen) != {1}, said + NUMBERS)
+        expect(seen == right, said + LISTED)
+    _after_a_failure(spy)
+    _second(what, DIAGNOSIS)
+
+
+def _second(answer, part) -> None:
+    """La segunda respuesta de dos."""
+    try:
+        if answer in (..., None):
+            raise Pending
+        part.grade(answer)
+    except Pending:
+        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
+        raise Pending(text) from None
 
 
 # 05.2
@@ -304,6 +487,32 @@ def _stop_said(ours, right, t, ids, stop) -> str:
     )
 
 
+def why(new, ends, limit, text, stop):
+    if new and new[-1] in ends:
+        return "fin"
+    if stop and stop in text:
+        return "texto"
+    return "tope" if len(new) == limit else "sigue"
+
+
+def _why(order=("fin", "texto", "tope"), **changes):
+    """La respuesta de 05.2 b; sus opciones la estropean."""
+    tests = {
+        "fin": lambda new, ends, limit, text, stop: bool(
+            new and new[-1] in ends
+        ),
+        "texto": lambda new, ends, limit, text, stop: bool(
+            stop and stop in text
+        ),
+        "tope": lambda new, ends, limit, text, stop: len(new) == limit,
+    } | changes
+
+    def answer(*case):
+        return next((name for name in order if tests[name](*case)), "sigue")
+
+    return answer
+
+
 exercise(
     "05.2",
     Part(
@@ -372,6 +581,60 @@ exercise(
         "entero contiene la parada.",
         rights=[until, _until_pieces],
     ),
+    Part(
+        [
+            ([4, 8, 2], {2}, 9, "uno dos", "###"),
+            ([4, 8, 2], {7, 2}, 3, "uno dos", ""),
+            ([4, 8], {2}, 9, "uno ###", "###"),
+            ([4, 8, 5], {2}, 3, "uno ### y", "###"),
+            ([4, 8, 5], {2}, 9, "uno ### y", "###"),
+            ([4, 8, 5], {2}, 3, "uno dos", "###"),
+            ([4, 8, 5], {2}, 9, "uno dos", ""),
+            ([2, 8, 5], {2}, 9, "uno dos", "###"),
+            ([], {2}, 9, "", ""),
+            ([4, 2], {2}, 9, "uno ###", "###"),
+            ([0], {0}, 5, "", ""),
+        ],
+        truth=why,
+        said="Con new = {0}, ends = {1}, máximo {2}, texto {3!r} y parada {4!r} "
+        "dices «{ours}» y es «{right}».",
+        otherwise="Mira, por este orden: ¿el último es un fin?, ¿el texto trae la "
+        "parada?, ¿se llegó al máximo? Si nada de eso, «sigue».",
+        traps={
+            "Con dos motivos a la vez gana el primero de la lista: fin, texto, "
+            "tope.": [
+                _why(("texto", "fin", "tope")),
+                _why(("tope", "fin", "texto")),
+                _why(("fin", "tope", "texto")),
+            ],
+            "El texto vacío está en cualquiera: sin parada, no cuenta.": _why(
+                texto=lambda new, ends, limit, text, stop: stop in text
+            ),
+            "El fin que para es el último; uno anterior ya habría parado.": _why(
+                fin=lambda new, ends, limit, text, stop: bool(
+                    set(new) & set(ends)
+                )
+            ),
+            "Vale cualquiera de los fines, no uno.": _why(
+                fin=lambda new, ends, limit, text, stop: bool(
+                    new and new[-1] == max(ends)
+                )
+            ),
+            "La parada puede venir con algo pegado detrás: basta con que esté.": (
+                _why(
+                    texto=lambda new, ends, limit, text, stop: bool(
+                        stop and text.endswith(stop)
+                    )
+                )
+            ),
+            "El id 0 también es un token: no vale como «nada».": _why(
+                fin=lambda new, ends, limit, text, stop: bool(
+                    new and new[-1] and new[-1] in ends
+                )
+            ),
+        },
+        rights=[why, _why()],
+    ),
     success="¡Correcto! Ni un token de más.",
 )
 
@@ -379,159 +642,167 @@ exercise(
 # 05.3
 
 
-def record(t, steps, **options):
-    """El JSON de los pasos."""
-    rows = [
-        {
-            "id": step.token_id,
-            "token": t.decode([step.token_id]),
-            "segundos": step.seconds,
-        }
-        for step in steps
-    ]
-    return json.dumps(rows, **{"ensure_ascii": False, **options})
+def subtract(logits, new, presence, frequency):
+    """La respuesta de 05.3."""
+    ids = torch.tensor(list(new), dtype=torch.long)
+    counts = torch.bincount(ids, minlength=len(logits))
+    return logits - frequency * counts - presence * (counts > 0)
 
 
-def changed(key, change):
-    """`record`, con `change(filas, i)` en esa clave."""
+def _with_counts(change):
+    """`subtract`, con otras cuentas: `change(veces)` da `(veces, si está)`."""
 
-    def wrong(t, steps):
-        rows = json.loads(record(t, steps))
-        values = [change(rows, i) for i in range(len(rows))]
-        rows = [{**row, key: value} for row, value in zip(rows, values)]
-        return json.dumps(rows, ensure_ascii=False)
+    def wrong(logits, new, presence, frequency):
+        ids = torch.tensor(list(new), dtype=torch.long)
+        times, there = change(torch.bincount(ids, minlength=len(logits)))
+        return logits - frequency * times - presence * there
 
     return wrong
 
 
-def _by_loop(t, steps):
-    rows = []
-    for step in steps:
-        row = dict(id=step.token_id, token=t.decode(step.token_id))
-        rows.append(row | {"segundos": round(step.seconds, 3)})
-    return json.dumps(rows, ensure_ascii=False, indent=1)
+def _assigned(logits, new, presence, frequency):
+    logits = logits.clone()
+    if new:
+        logits[list(new)] -= frequency
+        logits[list(set(new))] -= presence
+    return logits
 
 
-def _recorded_cases():
-    t = _words()
-    generator = torch.Generator().manual_seed(0)
-    random = torch.randint(0, 49_000, (7,), generator=generator).tolist()
-    spanish = t.encode("¡Qué ñandú más rápido!")
-    odd = t.encode('Él dijo: "¿Qué?"\n\tC:\\nube')
-    for ids in (spanish, random, random[:1], odd):
-        yield (
-            t,
-            [
-                GenerationStep(i, token, torch.zeros(3), 4, 0.126 * (i + 1))
-                for i, token in enumerate(ids)
-            ],
-        )
+def _by_loop(logits, new, presence, frequency):
+    rows = logits.tolist()
+    for i in set(new):
+        rows[i] -= frequency * list(new).count(i) + presence
+    return torch.tensor(rows)
 
 
-UNREAD = "¿Lo escribe json.dumps, o es un texto montado a mano, con comillas "
-UNREAD += "simples?"
-ONE_EACH = "Es una lista con un elemento por paso, y salen todos."
-TILDES = "Las letras con tilde salen como \\u00e1: json.dumps tiene una "
-TILDES += "opción para dejarlas."
+def _penalty_cases():
+    logits = torch.tensor([2.0, -1.0, 0.5, 3.0, 0.0, -2.5])
+    for new in ([], [3], [3, 3, 1], [0, 1, 1, 1, 5], [2, 2, 2, 2, 2, 4]):
+        for presence, frequency in ((0.0, 1.0), (0.5, 0.0), (0.7, 0.3)):
+            yield logits, new, presence, frequency
 
 
-def _recorded(answer, t, steps) -> list:
-    """Las filas, como `[id, token, segundos]`; los segundos, a milésimas."""
-    text = call(answer, t, iter(steps))
-    expect(
-        isinstance(text, str),
-        f"Devuelve un texto (json.dumps), no {type(text).__name__}.",
-    )
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"en el carácter {error.pos}"
-        raise Hint(f"json.loads no lo entiende {where}. {UNREAD}") from None
-    whole = isinstance(rows, list) and len(rows) == len(steps)
-    expect(whole, f"Con {len(steps)} paso(s), no sale eso. {ONE_EACH}")
-    keys = {"id", "token", "segundos"}
-    expect(
-        all(isinstance(row, dict) and keys <= set(row) for row in rows),
-        "Cada elemento lleva las claves id, token y segundos.",
-    )
-    expect("\\u00" not in text, TILDES)
-    return [
-        [row["id"], row["token"], _seconds(row["segundos"], step)]
-        for row, step in zip(rows, steps)
-    ]
-
-
-def _seconds(value, step):
-    """Con tres decimales basta."""
-    number = isinstance(value, int | float)
-    close = number and math.isclose(value, step.seconds, abs_tol=0.0011)
-    return step.seconds if close else value
-
-
-def _record_said(ours, right, t, steps) -> str:
-    a, b = next((x, y) for x, y in zip(ours, right) if x != y)
-    names = "el id", "el token", "los segundos"
-    name, mine, good = next(f for f in zip(names, a, b) if f[1] != f[2])
-    shown = (
-        say("{0:.3f}", x) if type(x) is float else repr(x)
-        for x in (mine, good)
-    )
-    return "En un paso, {} sale {} y es {}.".format(name, *shown)
-
-
-exercise(
-    "05.3",
-    Part(
-        _recorded_cases,
-        truth=lambda t, steps: [
-            [s.token_id, t.decode([s.token_id]), s.seconds] for s in steps
-        ],
-        observe=_recorded,
-        said=_record_said,
-        traps={
-            UNREAD: lambda t, s: str(json.loads(record(t, s))),
-            TILDES: lambda t, s: record(t, s, ensure_ascii=True),
-            ONE_EACH: [
-                lambda t, s: json.dumps({"pasos": json.loads(record(t, s))}),
-                lambda t, s: record(t, list(s)[:-1]),
-                lambda t, s: record(t, list(s)[:0]),
-            ],
-            "Ese es el tiempo de cada paso, y se pide desde el principio.": (
-                changed(
-                    "segundos",
-                    lambda r, i: (
-                        r[i]["segundos"] - (r[i - 1]["segundos"] if i else 0)
-                    ),
-                )
-            ),
-            "Los segundos van con tres decimales al menos.": [
-                changed("segundos", lambda r, i: int(r[i]["segundos"])),
-                changed("segundos", lambda r, i: round(r[i]["segundos"], 1)),
-                changed("segundos", lambda r, i: round(r[i]["segundos"], 2)),
-            ],
-            "Los segundos son un número, y tú guardas un texto.": [
-                changed("segundos", lambda r, i: str(r[i]["segundos"])),
-                changed("segundos", lambda r, i: f"{r[i]['segundos']:.3f}"),
-            ],
-            "El id es un número, y tú guardas un texto.": changed(
-                "id", lambda r, i: str(r[i]["id"])
-            ),
-            "El token lleva sus espacios: son parte de él.": changed(
-                "token", lambda r, i: r[i]["token"].strip()
-            ),
-            "repr añade comillas que no son del token.": changed(
-                "token", lambda r, i: repr(r[i]["token"])
-            ),
-            "Guardas el texto hasta ahí, y se pide el de cada token.": changed(
-                "token", lambda r, i: "".join(x["token"] for x in r[: i + 1])
-            ),
-        },
-        otherwise="Compara lo que guardas con step.token_id, el texto de ese "
-        "id y step.seconds.",
-        rights=[record, _by_loop, lambda t, s: record(t, list(s), indent=2)],
+PENALTY = Part(
+    _penalty_cases,
+    truth=lambda *case: subtract(*case).double(),
+    near=1e-5,
+    said=lambda ours, right, logits, new, presence, frequency: say(
+        "Con new = {0}, presence = {1} y frequency = {2} salen [{3:.1f}] y son "
+        "[{4:.1f}].",
+        str(new),
+        presence,
+        frequency,
+        ours.tolist(),
+        right.tolist(),
     ),
-    success="¡Correcto! Se puede volver a leer tal cual.",
+    otherwise="Cuenta cuántas veces está cada id en new: `torch.bincount` con "
+    "minlength lo hace de una vez.",
+    traps={
+        "Con un id repetido, `logits[ids] -= x` resta una sola vez: cuenta "
+        "primero las veces.": [
+            _assigned,
+            _with_counts(lambda n: (n > 0, n > 0)),
+        ],
+        "presence se resta una vez por token que haya salido, salga las que "
+        "salga.": _with_counts(lambda n: (n, n)),
+        "Están cambiadas: frequency va con las veces, y presence con si está o "
+        "no.": _with_counts(lambda n: ((n > 0) * 1, n)),
+        "Sumas, y así se repetiría más: se resta.": (
+            lambda x, new, p, f: subtract(x, new, -p, -f)
+        ),
+        "Restas a todos lo mismo: solo a los que ya han salido.": [
+            lambda x, new, p, f: x - f * len(new) - p * bool(new),
+            lambda x, new, p, f: x - p - f,
+        ],
+        "Solo miras el último token: cuentan todos los escritos.": (
+            lambda x, new, p, f: subtract(x, list(new)[-1:], p, f)
+        ),
+        "Eso es dividir, como la penalización del cuaderno: aquí se resta.": [
+            lambda x, new, p, f: torch.where(
+                subtract(x, new, 1, 0) < x, x / (1 + p + f), x
+            ),
+        ],
+    },
+    rights=[subtract, _by_loop],
 )
+SHORT = "Da un comienzo tuyo de 2 a 40 palabras, entre comillas."
+SHOWN = "Ese es el del cuaderno: busca otro."
+FREE = (
+    "Sin penalización no acaba en bucle. ¿Qué comienzo invita a repetir lo "
+    "mismo sin fin?"
+)
+STILL = (
+    "Con tu penalización sigue en bucle: lo repetido tiene que perder cada vez "
+    "que sale."
+)
+STUCK = "uno dos uno dos uno dos"
+
+
+def in_a_loop(ids: list[int]) -> bool:
+    """Si acaba con un trozo repetido tres veces seguidas."""
+    return any(
+        ids[-n:] == ids[-2 * n : -n] == ids[-3 * n : -2 * n]
+        for n in range(1, len(ids) // 3 + 1)
+    )
+
+
+def _continued(prompt: str, penalty) -> list[int]:
+    """Los 30 tokens que siguen, con greedy, tras `penalty(logits, nuevos)`."""
+    model, t = course_model()
+    ids = prompt_ids(model, t, prompt)
+
+    def pick(logits, seen):
+        new = seen[0, ids.shape[1] :].tolist()
+        return penalty(logits[0].float(), new).argmax().view(1)
+
+    steps = generate_steps(
+        model,
+        ids,
+        max_new_tokens=30,
+        stop_ids=(),
+        choose=pick,
+        cache=make_cache(model),
+    )
+    return [step.token_id for step in steps]
+
+
+@lru_cache(8)
+def _plainly(prompt: str) -> tuple[int, ...]:
+    return tuple(_continued(prompt, lambda logits, new: logits))
+
+
+@exercise(
+    "05.3",
+    success="¡Correcto! El mismo comienzo, con bucle y sin él.",
+    traps={
+        hint: [(w, STUCK) for w in (ws if isinstance(ws, list) else [ws])]
+        for hint, ws in PENALTY.traps.items()
+    }
+    | {
+        SHORT: [(subtract, ""), (subtract, 7)],
+        SHOWN: [(subtract, "Frutas: manzana, pera, uva,")],
+        FREE: [(subtract, "Había una vez un")],
+    },
+    rights=[(subtract, STUCK), (_by_loop, "la la la la la")],
+)
+def other_penalty(subtract, prompt):
+    """`subtract(logits [V], new, presence, frequency)` y un comienzo."""
+    PENALTY.grade(subtract)
+    if prompt in (..., None):
+        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
+        raise Pending(text)
+    whole = isinstance(prompt, str) and 2 <= len(prompt.split()) <= 40
+    expect(whole, SHORT)
+    expect(plain_text(prompt).strip() != "frutas: manzana, pera, uva,", SHOWN)
+    t = course_model()[1]
+    free = list(_plainly(prompt))
+    print(f"Sin penalización: …{t.decode(free)}")
+    expect(in_a_loop(free), FREE)
+    held = _continued(
+        prompt, lambda logits, new: subtract(logits, new, 1.0, 1.0)
+    )
+    print(f"Con la tuya (1 y 1): …{t.decode(held)}")
+    expect(not in_a_loop(held), STILL)
 
 
 # 05.4
@@ -900,115 +1171,205 @@ exercise(
 # 05.6
 
 
-def talk(model, ids, limit, ends):
-    """Los ids nuevos, en una lista."""
-    return write(model, ids, limit, ends)[0, ids.shape[1] :].tolist()
-
-
-def first_apart(model, ids, limit, ends):
-    """El bug: el primer token se genera aparte, y nadie mira si es el fin."""
-    token = best(model, ids)
-    new = [token.item()]
-    while len(new) < limit:
-        ids = join(ids, token)
-        token = best(model, ids)
-        new.append(token.item())
-        if new[-1] in ends:
-            break
-    return new
-
-
-def _talked(answer, ids, limit, ends) -> list:
-    with CallCounter() as counter:
-        ours = call(answer, counter.model, ids, limit, set(ends))
-    expect(
-        isinstance(ours, list), "Devuelve la lista de ids nuevos, como antes."
-    )
-    return [ours, len(counter.lengths)]
-
-
-def _cuts_afterwards(model, ids, limit, ends):
-    new = first_apart(model, ids, limit, ends)
-    return new[:1] if new[0] in ends else new
-
-
-def _without_the_end(model, ids, limit, ends):
-    new = talk(model, ids, limit, ends)
-    return new[:-1] if new[-1] in ends else new
-
-
-def _prompt_too(model, ids, limit, ends):
-    return [] if ids[0, -1].item() in ends else talk(model, ids, limit, ends)
-
-
-def _only_the_first(model, ids, limit, ends):
-    new = []
+def _cached(model, ids, limit, ends):
+    """El mismo bucle, con la caché de la biblioteca."""
+    cache, given = DynamicCache(config=model.config), ids
     for _ in range(limit):
-        new.append(best(model, ids).item())
-        if len(new) == 1 and new[0] in ends:
+        logits = model(given, past_key_values=cache).logits
+        given = logits[:, -1:].argmax(-1)
+        ids = torch.cat([ids, given], -1)
+        if given.item() in ends:
             break
-        ids = join(ids, torch.tensor(new[-1:]))
-    return new
+    return ids
 
 
-def _talk_more(model, ids, limit, ends):
-    """Un forward de más: calcula el siguiente antes de mirar si hay que parar."""
-    out = _one_more_forward(model, ids, limit, ends)
-    return out[0, ids.shape[1] :].tolist()
+GOOD = {
+    "lo pasa todo cada vez": write,
+    "usa next_logits": _by_helper,
+    "lleva caché": _cached,
+}
+BAD = {
+    "no mira si el primer token es un fin": (
+        "El primer token también puede ser un fin (a un programa publicado se le "
+        "pasó): pon como fin el primero que escribe.",
+        loop(first=False),
+    ),
+    "no para en ningún fin": (
+        "Tu prueba no llega a ver que pare: pon como fin un token que sepas que "
+        "va a salir.",
+        loop(look=lambda token, ends: False),
+    ),
+    "mira solo el menor de los fines": (
+        "Los fines son un conjunto. Prueba con dos, y que salga el mayor.",
+        loop(look=lambda token, ends: token == min(ends, default=-1)),
+    ),
+    "se come el token de fin": (
+        "El de fin se queda en el resultado: mira el último id.",
+        _drops_the_end,
+    ),
+    "escribe uno de más": (
+        "Cuenta los tokens nuevos cuando no hay fin.",
+        lambda m, i, n, e: write(m, i, n + 1, e),
+    ),
+    "cuenta el prompt en el máximo": (
+        "Prueba con un prompt de varios tokens: el máximo es de nuevos.",
+        lambda m, i, n, e: write(m, i, max(0, n - i.shape[1]), e),
+    ),
+    "elige con la primera posición": (
+        "Compara los ids con los que tú eliges, uno a uno: estos son otros.",
+        loop(lambda model, ids: model(ids).logits[:, 0].argmax(-1)),
+    ),
+    "le da siempre el prompt de partida": (
+        "El primero sale bien; los demás, no. Compara varios.",
+        lambda model, ids, limit, ends: loop(lambda m, _: best(m, ids))(
+            model, ids, limit, ends
+        ),
+    ),
+    "mira si el prompt acaba en un fin": (
+        "Un prompt puede acabar en un fin, y no por eso se calla: pon como fin "
+        "el último del prompt.",
+        _looks_at_the_prompt,
+    ),
+    "devuelve solo lo nuevo": (
+        "El resultado lleva el prompt delante: compáralo entero.",
+        lambda m, i, n, e: write(m, i, n, e)[:, i.shape[1] :],
+    ),
+    "paga un forward de más": (
+        "Escribe lo mismo, con un forward de sobra: cuéntalos, con tu espía del "
+        "ejercicio 1.",
+        _one_more_forward,
+    ),
+}
+EITHER = (
+    "Vale con caché o sin ella: compara los ids, y cuenta forwards, no tokens "
+    "que pasan."
+)
+JUDGED = GOOD | {name: bad for name, (_, bad) in BAD.items()}
+VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, EITHER)
 
 
-def _by_for(model, ids, limit, ends):
-    new = []
-    for _ in range(limit):
-        new.append(best(model, ids).item())
-        if new[-1] in ends:
-            break
-        ids = join(ids, torch.tensor(new[-1:]))
-    return new
+def _judge(answer) -> list[str]:
+    def judged(name):
+        def write(model, ids, max_new_tokens, ends):
+            return JUDGED[name](model, ids, max_new_tokens, ends)
+
+        return put_to_test(answer, write)
+
+    return [judged(name) for name in JUDGED]
+
+
+def _wrongly(ours, right):
+    """El primero mal juzgado, y lo que se ha dicho de él."""
+    pairs = zip(JUDGED, ours, right)
+    return next((name, said) for name, said, good in pairs if said != good)
+
+
+def _judged_said(ours, right) -> str:
+    name, said = _wrongly(ours, right)
+    if said == "devuelve":
+        return "Tu prueba devuelve False."
+    kind = "Rechaza uno bueno, que" if name in GOOD else "Deja pasar uno que"
+    return f"{kind} {name}."
+
+
+@cache
+def _library(ids: tuple, limit: int, ends: tuple) -> list[int]:
+    """Los ids nuevos que da `generate`."""
+    return library(torch.tensor([ids]), limit, ends)[0, len(ids) :].tolist()
+
+
+def _case(limit=6, which=None, place=None, prompt=2):
+    """`(ids, máximo, fines)`; `which`: qué token nuevo es fin; `place`: o
+    cuál del prompt."""
+    ids = prompts()[prompt]
+    free = library(ids, 12)[0, ids.shape[1] :].tolist()
+    later = next(t for t in free if t != free[0])
+    ends = {None: set(), "first": {free[0]}, "later": {later}}
+    ends |= {"two": {later, min(later - 1, 0)}, "ours": {ids[0, -1].item()}}
+    return ids, limit, ends[which]
+
+
+EVERY = [
+    _case(limit, which)
+    for limit in (6, 12)
+    for which in (None, "first", "later", "two", "ours")
+]
+
+
+def _spied(write, ids, limit, ends):
+    """Lo que devuelve, y lo que ha entrado en cada forward."""
+    model, got = tiny_model(), []
+    seen = spy(model, lambda: got.append(write(model, ids, limit, ends)))
+    return got[0], seen
+
+
+def _test(cases=tuple(EVERY), look=torch.equal, spied=lambda seen: seen):
+    """Una respuesta de 05.6; sus opciones la hacen ciega."""
+
+    def test_write(write):
+        for ids, limit, ends in cases:
+            new = _library(tuple(ids[0].tolist()), limit, tuple(ends))
+            right = torch.cat([ids, torch.tensor([new])], -1)
+            ours, seen = _spied(write, ids, limit, ends)
+            assert look(ours, right)
+            many = right.shape[1] - ids.shape[1]
+            assert len(spied(seen)) == (many if spied(seen) else 0)
+
+    return test_write
+
+
+def _stepwise(write):
+    """Sin biblioteca: paso a paso, con el modelo delante."""
+    for ids, limit, ends in EVERY:
+        ours, seen = _spied(write, ids, limit, ends)
+        text, new = ids, 0
+        while new < limit:
+            token = tiny_model()(text).logits[0, -1].argmax().view(1, 1)
+            text, new = torch.cat([text, token], -1), new + 1
+            if int(token) in ends:
+                break
+        assert ours.tolist() == text.tolist()
+        assert len(seen) == new
+
+
+def _only(*which, **more):
+    return _test(tuple(_case(12, name) for name in which), **more)
+
+
+def _only_first_and_none(write):
+    """El fin cae justo en el máximo: no se ve si para."""
+    _test((_case(1, "first"), _case(6)))(write)
 
 
 exercise(
     "05.6",
     Part(
-        _loop_cases,
-        truth=_right_loop,
-        observe=_talked,
-        said=_loop_said,
+        [()],
+        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
+        observe=_judge,
+        said=_judged_said,
+        otherwise=lambda ours, right: VERDICT["otherwise"](
+            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
+        ),
         traps={
-            "El primer token ya puede ser un fin: ¿quién lo mira?": (
-                first_apart
+            BAD["no mira si el primer token es un fin"][0]: _only(
+                None, "later", "two", "ours"
             ),
-            "El resultado es bueno, pero sigues generando y luego lo tiras: "
-            "cada token cuesta un forward.": _cuts_afterwards,
-            "Ahora no miras los fines en los demás tokens.": _only_the_first,
-            "Después del último token no hace falta ningún forward.": (
-                _talk_more
+            BAD["no para en ningún fin"][0]: _only_first_and_none,
+            BAD["mira solo el menor de los fines"][0]: _only(
+                None, "first", "later", "ours"
             ),
-            "Ahora das un token de más.": (
-                lambda m, i, n, e: talk(m, i, n + 1, e)
+            BAD["mira si el prompt acaba en un fin"][0]: _only(
+                None, "first", "later", "two"
             ),
-            "Ahora das un token de menos.": (
-                lambda m, i, n, e: talk(m, i, n - 1, e)
-            ),
-            "A la red le llega siempre el prompt de partida: falta añadirle "
-            "lo que vas escribiendo.": lambda m, i, n, e: loop(
-                lambda model, _: best(model, i)
-            )(m, i, n, e)[0, i.shape[1] :].tolist(),
-            "Ahora nunca para: hay que mirar los fines en todos.": (
-                lambda m, i, n, e: talk(m, i, n, ())
-            ),
-            "Paras siempre tras el primero en cuanto hay algún fin.": (
-                lambda m, i, n, e: talk(m, i, 1 if e else n, ())
-            ),
-            "El token de fin se incluye, como antes.": _without_the_end,
-            "Miras el último token del prompt, que no cuenta: solo los "
-            "nuevos.": _prompt_too,
-            "Solo miras uno de los fines, y vale cualquiera.": (
-                lambda m, i, n, e: talk(m, i, n, {min(e)} if e else e)
-            ),
+            BAD["paga un forward de más"][0]: _test(spied=lambda seen: []),
+            EITHER: [
+                _test(spied=lambda seen: [1] * sum(seen)),
+                _test(look=lambda a, b: a.tolist() == b[0].tolist()),
+            ],
+            ASSERTS: returning(_test()),
         },
-        otherwise="¿Miras solo los tokens nuevos, y todos los fines?",
-        rights=[talk, _by_for],
+        rights=[_test(), _stepwise],
     ),
-    success="¡Cazado! El primero también cuenta.",
+    success="¡Correcto! Tu prueba acepta tres bucles y caza once.",
 )
