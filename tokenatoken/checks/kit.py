@@ -135,7 +135,7 @@ def put_to_test(answer, subject) -> str:
             value = answer(tried)
         except AssertionError:
             return "rechaza"
-        if value is False:
+        if plain(value) is False:
             return "devuelve"
         return value if value is ... else "acepta"
 

@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache
 
 from ..cache import make_cache
-from ..forward import next_logits, prompt_ids
+from ..forward import prompt_ids
 from ..generation import generate_steps
 from ..text import text_pieces
 from .bench import (
@@ -73,9 +73,9 @@ def loop(choose=best, look=lambda token, ends: token in ends, first=True):
 write = loop()
 
 
-def _by_helper(model, ids, limit, ends):
+def _with_while(model, ids, limit, ends):
     while limit:
-        token = next_logits(model, ids).argmax(-1, keepdim=True)
+        token = model(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)
         ids, limit = torch.hstack([ids, token]), limit - 1
         if int(token) in ends:
             return ids
@@ -211,6 +211,7 @@ LISTED = "Devuelve una lista de enteros: uno por forward."
 def _watched(answer, name) -> list[int]:
     """Lo que apunta, si deja el modelo como estaba."""
     model = deepcopy(tiny_model())
+    model.register_forward_pre_hook(lambda *_: None)  # el espía de otro
     before = _insides(model)
     called = callable(answer)
     expect(called, "Esperaba una función: pasa su nombre, sin paréntesis.")
@@ -222,9 +223,17 @@ def _watched(answer, name) -> list[int]:
     return seen
 
 
-def _insides(model) -> tuple:
-    hooks = model._forward_pre_hooks, model._forward_hooks
-    return (*map(len, hooks), "forward" in vars(model))
+def _insides(model) -> list:
+    """Por dentro: enganches, `forward` y modo de cada pieza."""
+    return [
+        (
+            list(piece._forward_pre_hooks),
+            list(piece._forward_hooks),
+            getattr(piece.forward, "__func__", None) is type(piece).forward,
+            piece.training,
+        )
+        for piece in model.modules()
+    ] + [model.config.use_cache]
 
 
 def _after_a_failure(answer) -> None:
@@ -235,6 +244,8 @@ def _after_a_failure(answer) -> None:
     except ZeroDivisionError:
         expect(_insides(model) == before, LEFT_BROKEN)
         return
+    except Exception:
+        raise Hint(SWALLOWED) from None
     raise Hint(SWALLOWED)
 
 
@@ -259,9 +270,17 @@ DIAGNOSIS = Part(
         ([5, 7, 9],),
         ([9, 8, 7],),
         ([5, 6, 1],),
+        ([5, 1],),
+        ([5, 6],),
+        ([5, 9],),
+        ([5, 6, 9],),
+        ([5, 6, 9, 8],),
+        ([5, 7, 6],),
     ],
     truth=diagnose_run,
-    said="De {0} dices «{ours}» y es «{right}».",
+    said=lambda ours, right, lengths: (
+        f"De {lengths} dices «{ours}» y es «{right}»."
+    ),
     otherwise="Con caché, tras el primero entra un solo token cada vez; sin ella, "
     "uno más que antes. Si no es ni lo uno ni lo otro, «otra cosa».",
     traps={
@@ -356,9 +375,11 @@ def espionage(spy, what):
             told = {LISTED: NUMBERS}.get(str(hint), KEYWORD * lost)
             raise Hint(f"{hint} {told}".strip()) from None
         said = f"Con {name} apuntas {seen} y es {right}. "
-        expect(seen == right or seen != [3] * len(right), said + COLUMNS)
+        rows = [3 * n for n in right], [3] * len(right)
+        expect(seen == right or seen not in rows, said + COLUMNS)
+        expect(not right or seen != right[1:], said + "Falta el primero.")
         expect(seen == right or set(seen) != {1}, said + NUMBERS)
-        expect(seen == right, said + LISTED)
+        expect(seen == right, said + "Mira lo que entra en cada uno.")
     _after_a_failure(spy)
     _second(what, DIAGNOSIS)
 
@@ -594,10 +615,20 @@ exercise(
             ([], {2}, 9, "", ""),
             ([4, 2], {2}, 9, "uno ###", "###"),
             ([0], {0}, 5, "", ""),
+            ([4, 7], {7, 2}, 9, "", ""),
+            ([4, 2], {7, 2}, 9, "", ""),
+            ([4, 8], {2}, 9, "uno###y dos", "###"),
+            ([4], {2}, 9, "### uno", "###"),
+            ([4], {2}, 9, "el fin", "FIN"),
+            ([4, 8], {2}, 9, "uno, dos y tres", "uno, "),
+            ([4, 8], {2}, 3, "uno dos", ""),
+            ([4, 8], set(), 2, "uno dos", ""),
         ],
         truth=why,
-        said="Con new = {0}, ends = {1}, máximo {2}, texto {3!r} y parada {4!r} "
-        "dices «{ours}» y es «{right}».",
+        said=lambda ours, right, new, ends, limit, text, stop: (
+            f"Con new = {new}, ends = {ends or '{}'}, máximo {limit}, texto "
+            f"{text!r} y parada {stop!r} dices «{ours}» y es «{right}»."
+        ),
         otherwise="Mira, por este orden: ¿el último es un fin?, ¿el texto trae la "
         "parada?, ¿se llegó al máximo? Si nada de eso, «sigue».",
         traps={
@@ -617,7 +648,7 @@ exercise(
             ),
             "Vale cualquiera de los fines, no uno.": _why(
                 fin=lambda new, ends, limit, text, stop: bool(
-                    new and new[-1] == max(ends)
+                    new and ends and new[-1] == max(ends)
                 )
             ),
             "La parada puede venir con algo pegado detrás: basta con que esté.": (
@@ -668,6 +699,13 @@ def _assigned(logits, new, presence, frequency):
     return logits
 
 
+def _consecutive(logits, new, presence, frequency):
+    logits, ids = logits.clone(), torch.tensor(list(new), dtype=torch.long)
+    ids, times = torch.unique_consecutive(ids, return_counts=True)
+    logits[ids] -= presence + frequency * times
+    return logits
+
+
 def _by_loop(logits, new, presence, frequency):
     rows = logits.tolist()
     for i in set(new):
@@ -677,7 +715,7 @@ def _by_loop(logits, new, presence, frequency):
 
 def _penalty_cases():
     logits = torch.tensor([2.0, -1.0, 0.5, 3.0, 0.0, -2.5])
-    for new in ([], [3], [3, 3, 1], [0, 1, 1, 1, 5], [2, 2, 2, 2, 2, 4]):
+    for new in ([], [3], [3, 3, 1], [1, 0, 1, 5, 1], [2, 2, 2, 2, 2, 4]):
         for presence, frequency in ((0.0, 1.0), (0.5, 0.0), (0.7, 0.3)):
             yield logits, new, presence, frequency
 
@@ -695,8 +733,8 @@ PENALTY = Part(
         ours.tolist(),
         right.tolist(),
     ),
-    otherwise="Cuenta cuántas veces está cada id en new: `torch.bincount` con "
-    "minlength lo hace de una vez.",
+    otherwise="Haz a mano new = [3] con presence 0,5 y frequency 0, y después "
+    "[3, 1, 3] con presence 0 y frequency 1.",
     traps={
         "Con un id repetido, `logits[ids] -= x` resta una sola vez: cuenta "
         "primero las veces.": [
@@ -707,6 +745,14 @@ PENALTY = Part(
         "salga.": _with_counts(lambda n: (n, n)),
         "Están cambiadas: frequency va con las veces, y presence con si está o "
         "no.": _with_counts(lambda n: ((n > 0) * 1, n)),
+        "Los repetidos no van siempre seguidos: cuenta cada id en toda la "
+        "lista.": _consecutive,
+        "Te falta presence: se resta aunque frequency sea 0.": _with_counts(
+            lambda n: (n, 0 * n)
+        ),
+        "La primera vez también cuenta para frequency.": _with_counts(
+            lambda n: ((n - 1).clamp_min(0), n > 0)
+        ),
         "Sumas, y así se repetiría más: se resta.": (
             lambda x, new, p, f: subtract(x, new, -p, -f)
         ),
@@ -779,7 +825,7 @@ def _plainly(prompt: str) -> tuple[int, ...]:
         for hint, ws in PENALTY.traps.items()
     }
     | {
-        SHORT: [(subtract, ""), (subtract, 7)],
+        SHORT: [(subtract, "uno"), (subtract, 7)],
         SHOWN: [(subtract, "Frutas: manzana, pera, uva,")],
         FREE: [(subtract, "Había una vez un")],
     },
@@ -788,7 +834,7 @@ def _plainly(prompt: str) -> tuple[int, ...]:
 def other_penalty(subtract, prompt):
     """`subtract(logits [V], new, presence, frequency)` y un comienzo."""
     PENALTY.grade(subtract)
-    if prompt in (..., None):
+    if prompt == "":
         text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
         raise Pending(text)
     whole = isinstance(prompt, str) and 2 <= len(prompt.split()) <= 40
@@ -1185,7 +1231,7 @@ def _cached(model, ids, limit, ends):
 
 GOOD = {
     "lo pasa todo cada vez": write,
-    "usa next_logits": _by_helper,
+    "va con while": _with_while,
     "lleva caché": _cached,
 }
 BAD = {

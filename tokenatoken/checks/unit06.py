@@ -508,8 +508,8 @@ BAD = {  # qué hace: sus clases, y la pista
     ),
     "olvida lo que pasa de doce tokens": (
         partial(_cache, keeping(kept=lambda joined, new: joined[:, :, -12:])),
-        "Esa va bien con textos cortos. ¿Cuánto mide el más largo que "
-        "pruebas?",
+        "Esa va bien mientras guarda doce o menos. ¿Cuántos tenía guardados al "
+        "hacer tu última llamada?",
     ),
     "da siempre la misma caché, sin vaciarla": (
         None,
@@ -525,6 +525,11 @@ OTHER = (
 )
 
 
+VERDICT = verdicts(
+    GOOD, {name: hint for name, (_, hint) in BAD.items()}, OTHER
+)
+
+
 def _tested(answer, name) -> str:
     make, old = CACHES[name], _cache(concat)
 
@@ -534,8 +539,19 @@ def _tested(answer, name) -> str:
     return put_to_test(answer, new_cache)
 
 
-def _tested_said(ours, right, name) -> str:
-    if ours == "devuelve":
+def _all_tested(answer) -> list[str]:
+    return [_tested(answer, name) for name in CACHES]
+
+
+def _wrongly(ours, right):
+    """La primera mal juzgada, y lo que se ha dicho de ella."""
+    pairs = zip(CACHES, ours, right)
+    return next((name, said) for name, said, good in pairs if said != good)
+
+
+def _tested_said(ours, right) -> str:
+    name, said = _wrongly(ours, right)
+    if said == "devuelve":
         return "Tu prueba devuelve False."
     return f"{'Rechaza' if name in GOOD else 'Acepta'} una que {name}."
 
@@ -593,12 +609,13 @@ def _hint_of(start: str) -> str:
 exercise(
     "06.3",
     Part(
-        [(name,) for name in CACHES],
-        **verdicts(
-            GOOD, {name: hint for name, (_, hint) in BAD.items()}, OTHER
-        ),
-        observe=_tested,
+        [()],
+        truth=lambda: [VERDICT["truth"](name) for name in CACHES],
+        observe=_all_tested,
         said=_tested_said,
+        otherwise=lambda ours, right: VERDICT["otherwise"](
+            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
+        ),
         traps={
             _hint_of(start): wrong
             for start, wrong in {
