@@ -86,7 +86,7 @@ def repetition_penalty(
     Cada token se rebaja una vez, salga las que salga. Lanza `ValueError` si
     `penalty` no es positivo o los ids no acompañan a los logits.
     """
-    check_logits(logits)
+    _need_tensor(logits)  # sin leer sus valores: un viaje menos a la GPU
     check_settings(penalty=penalty)
     shape = getattr(ids, "shape", None)
     if shape is None or shape[:-1] != logits.shape[:-1] or not len(shape):
@@ -227,14 +227,18 @@ def is_whole(value) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_logits(logits: torch.Tensor) -> None:
-    """Lanza `ValueError` si no son logits utilizables: forma `[V]` o `[B, V]`,
-    tipo real, sin NaN ni +∞, y con algún valor finito en cada fila."""
+def _need_tensor(logits) -> None:
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
         raise CourseError(
             "Esperaba un tensor de logits en coma flotante y he recibido "
             f"{getattr(logits, 'dtype', type(logits).__name__)}."
         )
+
+
+def check_logits(logits: torch.Tensor) -> None:
+    """Lanza `ValueError` si no son logits utilizables: forma `[V]` o `[B, V]`,
+    tipo real, sin NaN ni +∞, y con algún valor finito en cada fila."""
+    _need_tensor(logits)
     if logits.dim() not in (1, 2) or logits.shape[-1] == 0:
         raise CourseError(
             f"Los logits tienen forma {list(logits.shape)} y hace falta [V] o "
