@@ -176,6 +176,52 @@ def verdicts(good, hints: dict, other: str) -> dict:
     }
 
 
+def jury(good: dict, bad: dict, other: str, one: Callable, words: tuple):
+    """Lo que pide `Part` de un «escribe tú la prueba» que se juzga entero: la
+    prueba, ante todos los sujetos; de lo que falla, se dice el primero.
+
+    `good`: nombres de los buenos; `bad`: nombre → (pista, sujeto); `other`, la
+    pista de rechazar uno bueno. `one(prueba, nombre)` da lo que dice
+    `put_to_test`, y `words`, cómo empieza lo dicho al rechazar uno bueno y al
+    dejar pasar uno malo.
+    """
+    hints = {name: hint for name, (hint, _) in bad.items()}
+    said = verdicts(good, hints, other)
+    names = [*good, *bad]
+
+    def first(ours, right):
+        pairs = zip(names, ours, right)
+        return next((n, mine) for n, mine, wanted in pairs if mine != wanted)
+
+    def told(ours, right) -> str:
+        name, mine = first(ours, right)
+        if mine == "devuelve":
+            return "Tu prueba devuelve False."
+        return f"{words[name not in good]} {name}."
+
+    def hint(ours, right) -> str:
+        name, mine = first(ours, right)
+        return said["otherwise"](mine, None, name)
+
+    return {
+        "truth": lambda: [said["truth"](name) for name in names],
+        "observe": lambda answer: [one(answer, name) for name in names],
+        "said": told,
+        "otherwise": hint,
+    }
+
+
+def second_answer(answer, part) -> None:
+    """Corrige la segunda de dos respuestas, si ya está."""
+    try:
+        if answer in (..., None):
+            raise Pending
+        part.grade(answer)
+    except Pending:
+        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
+        raise Pending(text) from None
+
+
 @contextmanager
 def watched(names):
     """Apunta qué funciones de biblioteca de `names` se usan dentro.

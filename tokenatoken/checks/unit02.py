@@ -30,10 +30,10 @@ from .kit import (
     diagnose,
     exercise,
     expect,
+    jury,
     like,
     plain,
     put_to_test,
-    verdicts,
 )
 
 INF = float("inf")
@@ -394,37 +394,11 @@ OTHER_WAY = (
 JUDGED = GOOD | {name: model for name, (_, model) in BAD.items()}
 
 
-VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, OTHER_WAY)
+def _judged(answer, name: str) -> str:
+    def model(input_ids):
+        return JUDGED[name](input_ids)
 
-
-def _judged(answer) -> list[str]:
-    """Lo que dice la prueba de cada modelo."""
-
-    def judged(name):
-        def model(input_ids):
-            return JUDGED[name](input_ids)
-
-        return put_to_test(answer, model)
-
-    return [judged(name) for name in JUDGED]
-
-
-def _first_wrong(ours, right):
-    """El primer modelo mal juzgado y lo que se ha dicho de él."""
-    pairs = zip(JUDGED, ours, right)
-    return next((name, said) for name, said, good in pairs if said != good)
-
-
-def _judged_said(ours, right) -> str:
-    name, said = _first_wrong(ours, right)
-    if said == "devuelve":
-        return "Tu prueba devuelve False."
-    return f"{'Rechaza' if name in GOOD else 'Deja pasar'} uno que {name}."
-
-
-def _judged_hint(ours, right) -> str:
-    name, said = _first_wrong(ours, right)
-    return VERDICT["otherwise"](said, None, name)
+    return put_to_test(answer, model)
 
 
 def _test(
@@ -461,10 +435,13 @@ exercise(
     "02.3",
     Part(
         [()],
-        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
-        observe=_judged,
-        said=_judged_said,
-        otherwise=_judged_hint,
+        **jury(
+            GOOD,
+            BAD,
+            OTHER_WAY,
+            _judged,
+            ("Rechaza uno que", "Deja pasar uno que"),
+        ),
         traps={
             EVERYONE: [lambda model: model(random_ids(12)), _test(places=())],
             NEXT: [

@@ -15,13 +15,14 @@ from .kit import (
     call,
     exercise,
     expect,
+    jury,
     number,
     plain,
     put_to_test,
     returning,
     say,
+    second_answer,
     tensor,
-    verdicts,
 )
 
 INF = float("inf")
@@ -513,13 +514,7 @@ COUNT = Part(
 def seeds_and_diversity(draw, expected_distinct):
     """`draw(logits [B, V], T, seeds)` y `expected_distinct(probs, n)`."""
     _fair_rows(draw)
-    try:
-        if expected_distinct in (..., None):
-            raise Pending
-        COUNT.grade(expected_distinct)
-    except Pending:
-        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
-        raise Pending(text) from None
+    second_answer(expected_distinct, COUNT)
 
 
 # 04.4
@@ -621,37 +616,16 @@ FAIR = (
     "que la última cifra puede cambiar."
 )
 JUDGED = GOOD_NUCLEI | {name: bad for name, (_, bad) in NUCLEI.items()}
-VERDICT = verdicts(
-    GOOD_NUCLEI, {name: hint for name, (hint, _) in NUCLEI.items()}, FAIR
-)
 
 
-def _judge(answer) -> list[str]:
-    def judged(name):
-        def top_p(logits, p):
-            return JUDGED[name](logits, p)
-
-        return put_to_test(answer, top_p)
-
-    return [judged(name) for name in JUDGED]
+WORDS = ("Rechaza uno bueno, que", "Deja pasar uno que")
 
 
-def _wrongly(ours, right):
-    """El primero mal juzgado, y lo que se ha dicho de él."""
-    pairs = zip(JUDGED, ours, right)
-    return next((name, said) for name, said, good in pairs if said != good)
+def _judged(answer, name: str) -> str:
+    def top_p(logits, p):
+        return JUDGED[name](logits, p)
 
-
-def _judged_said(ours, right) -> str:
-    name, said = _wrongly(ours, right)
-    if said == "devuelve":
-        return "Tu prueba devuelve False."
-    kind = (
-        "Rechaza uno bueno, que"
-        if name in GOOD_NUCLEI
-        else "Deja pasar uno que"
-    )
-    return f"{kind} {name}."
+    return put_to_test(answer, top_p)
 
 
 SURE = [0.0, 5.0, 1.0, -1.0]  # el segundo se lleva casi todo
@@ -700,12 +674,7 @@ exercise(
     "04.4",
     Part(
         [()],
-        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
-        observe=_judge,
-        said=_judged_said,
-        otherwise=lambda ours, right: VERDICT["otherwise"](
-            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
-        ),
+        **jury(GOOD_NUCLEI, NUCLEI, FAIR, _judged, WORDS),
         traps={
             NUCLEI["deja fuera al que cruza p"][0]: [
                 lambda top_p: top_p(torch.tensor(MIXED), 0.5),

@@ -30,11 +30,12 @@ from .kit import (
     call,
     exercise,
     expect,
+    jury,
     plain,
     put_to_test,
     returning,
     say,
-    verdicts,
+    second_answer,
 )
 
 ROBOT = "\ufffd"  # medio carácter
@@ -381,18 +382,7 @@ def espionage(spy, what):
         expect(seen == right or set(seen) != {1}, said + NUMBERS)
         expect(seen == right, said + "Mira lo que entra en cada uno.")
     _after_a_failure(spy)
-    _second(what, DIAGNOSIS)
-
-
-def _second(answer, part) -> None:
-    """La segunda respuesta de dos."""
-    try:
-        if answer in (..., None):
-            raise Pending
-        part.grade(answer)
-    except Pending:
-        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
-        raise Pending(text) from None
+    second_answer(what, DIAGNOSIS)
 
 
 # 05.2
@@ -1291,31 +1281,16 @@ EITHER = (
     "que pasan."
 )
 JUDGED = GOOD | {name: bad for name, (_, bad) in BAD.items()}
-VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, EITHER)
 
 
-def _judge(answer) -> list[str]:
-    def judged(name):
-        def write(model, ids, max_new_tokens, ends):
-            return JUDGED[name](model, ids, max_new_tokens, ends)
-
-        return put_to_test(answer, write)
-
-    return [judged(name) for name in JUDGED]
+WORDS = ("Rechaza uno bueno, que", "Deja pasar uno que")
 
 
-def _wrongly(ours, right):
-    """El primero mal juzgado, y lo que se ha dicho de él."""
-    pairs = zip(JUDGED, ours, right)
-    return next((name, said) for name, said, good in pairs if said != good)
+def _judged(answer, name: str) -> str:
+    def write(model, ids, max_new_tokens, ends):
+        return JUDGED[name](model, ids, max_new_tokens, ends)
 
-
-def _judged_said(ours, right) -> str:
-    name, said = _wrongly(ours, right)
-    if said == "devuelve":
-        return "Tu prueba devuelve False."
-    kind = "Rechaza uno bueno, que" if name in GOOD else "Deja pasar uno que"
-    return f"{kind} {name}."
+    return put_to_test(answer, write)
 
 
 @cache
@@ -1391,12 +1366,7 @@ exercise(
     "05.6",
     Part(
         [()],
-        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
-        observe=_judge,
-        said=_judged_said,
-        otherwise=lambda ours, right: VERDICT["otherwise"](
-            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
-        ),
+        **jury(GOOD, BAD, EITHER, _judged, WORDS),
         traps={
             BAD["no mira si el primer token es un fin"][0]: _only(
                 None, "later", "two", "ours"

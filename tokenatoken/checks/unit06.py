@@ -29,12 +29,12 @@ from .kit import (
     call,
     exercise,
     expect,
+    jury,
     like,
     put_to_test,
     returning,
     say,
     tensor,
-    verdicts,
 )
 
 INF = math.inf
@@ -525,11 +525,6 @@ OTHER = (
 )
 
 
-VERDICT = verdicts(
-    GOOD, {name: hint for name, (_, hint) in BAD.items()}, OTHER
-)
-
-
 def _tested(answer, name) -> str:
     make, old = CACHES[name], _cache(concat)
 
@@ -537,23 +532,6 @@ def _tested(answer, name) -> str:
         return make() if make else old
 
     return put_to_test(answer, new_cache)
-
-
-def _all_tested(answer) -> list[str]:
-    return [_tested(answer, name) for name in CACHES]
-
-
-def _wrongly(ours, right):
-    """La primera mal juzgada, y lo que se ha dicho de ella."""
-    pairs = zip(CACHES, ours, right)
-    return next((name, said) for name, said, good in pairs if said != good)
-
-
-def _tested_said(ours, right) -> str:
-    name, said = _wrongly(ours, right)
-    if said == "devuelve":
-        return "Tu prueba devuelve False."
-    return f"{'Rechaza' if name in GOOD else 'Acepta'} una que {name}."
 
 
 def test_cache(
@@ -610,11 +588,12 @@ exercise(
     "06.3",
     Part(
         [()],
-        truth=lambda: [VERDICT["truth"](name) for name in CACHES],
-        observe=_all_tested,
-        said=_tested_said,
-        otherwise=lambda ours, right: VERDICT["otherwise"](
-            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
+        **jury(
+            GOOD,
+            {name: (hint, make) for name, (make, hint) in BAD.items()},
+            OTHER,
+            _tested,
+            ("Rechaza una que", "Acepta una que"),
         ),
         traps={
             _hint_of(start): wrong

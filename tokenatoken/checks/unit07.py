@@ -19,16 +19,16 @@ from .bench import FakeGPU, random_model, tiny_config, tiny_model
 from .kit import (
     ASSERTS,
     Part,
-    Pending,
     call,
     exercise,
     expect,
+    jury,
     number,
     plain,
     put_to_test,
     returning,
     say,
-    verdicts,
+    second_answer,
 )
 
 MEAN, MEDIAN = statistics.mean, statistics.median
@@ -159,31 +159,16 @@ ANY_GOOD = (
     "dé la mediana."
 )
 JUDGED = GOOD | {name: bad for name, (_, bad) in BAD.items()}
-VERDICT = verdicts(GOOD, {n: hint for n, (hint, _) in BAD.items()}, ANY_GOOD)
 
 
-def _judge(answer) -> list[str]:
-    def judged(name):
-        def median_seconds(run, wait, clock, repeats):
-            return JUDGED[name](run, wait, clock, repeats)
-
-        return put_to_test(answer, median_seconds)
-
-    return [judged(name) for name in JUDGED]
+WORDS = ("Rechaza uno bueno, que", "Deja pasar uno que")
 
 
-def _wrongly(ours, right):
-    """El primero mal juzgado, y lo que se ha dicho de él."""
-    pairs = zip(JUDGED, ours, right)
-    return next((name, said) for name, said, good in pairs if said != good)
+def _judged(answer, name: str) -> str:
+    def median_seconds(run, wait, clock, repeats):
+        return JUDGED[name](run, wait, clock, repeats)
 
-
-def _judged_said(ours, right) -> str:
-    name, said = _wrongly(ours, right)
-    if said == "devuelve":
-        return "Tu prueba devuelve False."
-    kind = "Rechaza uno bueno, que" if name in GOOD else "Deja pasar uno que"
-    return f"{kind} {name}."
+    return put_to_test(answer, median_seconds)
 
 
 JOBS = [32.0, 2.5, 16.0, 4.0, 1.5, 2.0, 8.0]
@@ -214,12 +199,7 @@ exercise(
     "07.1",
     Part(
         [()],
-        truth=lambda: [VERDICT["truth"](name) for name in JUDGED],
-        observe=_judge,
-        said=_judged_said,
-        otherwise=lambda ours, right: VERDICT["otherwise"](
-            _wrongly(ours, right)[1], None, _wrongly(ours, right)[0]
-        ),
+        **jury(GOOD, BAD, ANY_GOOD, _judged, WORDS),
         traps={
             BAD["no espera a que acabe"][0]: [
                 _test(near=1e9),
@@ -486,13 +466,7 @@ def _real(compare, verdict) -> None:
 def duel(compare, verdict):
     """`compare(a, b, repeats, clock)` y `verdict(parejas)`."""
     _ran(compare)
-    try:
-        if verdict in (..., None):
-            raise Pending
-        VERDICTS.grade(verdict)
-    except Pending:
-        text = "Pendiente: falta la respuesta 2 de 2; hasta ahí, bien."
-        raise Pending(text) from None
+    second_answer(verdict, VERDICTS)
     _real(compare, verdict)
 
 
